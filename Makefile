@@ -1,0 +1,59 @@
+# The commands of the project. `make run` and `make test` need git, make and Python 3.11 to 3.13.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow lint format constraints clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+run: $(VENV)/installed ## install, and retrain once on 5,000 real MNIST digits
+	@$(BIN)/digits retrain --dataset mnist-5k
+
+test: $(VENV)/installed-dev ## install what tests need, and run the fast ones
+	@$(BIN)/pytest
+
+test-slow: $(VENV)/installed-dev ## run the tests that take minutes
+	@$(BIN)/pytest -m slow
+
+lint: $(VENV)/installed-dev ## ruff, ruff format, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed-dev ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: $(VENV)/uv ## choose the newest versions anew, for constraints.txt
+	@$(VENV)/uv pip compile pyproject.toml --group dev --universal --upgrade --quiet \
+		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt
+
+clean: ## remove the environment; var/ stays
+	rm -rf $(VENV)
+
+# uv of this machine where there is one, else its own in the environment.
+$(VENV)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "expected Python 3.11 to 3.13, received $$($(PYTHON) --version 2>&1);" \
+		     "name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@found=$$(command -v uv) || { \
+		echo "Installing uv into $(VENV) ..."; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check uv && found=uv-of-venv; }; \
+	if [ "$$found" = uv-of-venv ]; then ln -sf bin/uv $@; else ln -sf "$$found" $@; fi
+
+# Bytecode is compiled once here; otherwise every process would pay for it again.
+INSTALL = $(VENV)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraints constraints.txt
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/uv
+	@echo "Installing into $(VENV) (about 1.5 GB, a few minutes on a new machine) ..."
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@$(INSTALL) --editable . --group dev
+	@touch $@

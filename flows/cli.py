@@ -1,0 +1,199 @@
+"""The command ``digits``. What needs Prefect or TensorFlow imports it when it is called."""
+
+import logging
+import os
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from storage.errors import DigitsError
+from storage.records import (
+    ARCHITECTURES,
+    BATCH_SIZE,
+    EPOCHS,
+    LEARNING_RATE,
+    MIN_ACCURACY,
+    SEED,
+    Status,
+)
+from storage.settings import read_settings
+
+EXIT_CODES = {Status.PROMOTED: 0, Status.REJECTED: 3}
+QUIET_PREFECT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "digits",
+    # The steps tell a person what happens; Prefect's own lines go to its log and the UI.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="digits")
+def cli() -> None:
+    """A handwritten-digit classifier that retrains itself and can be left alone."""
+
+
+@cli.command()
+@click.option(
+    "--dataset",
+    default="mnist",
+    show_default=True,
+    help="mnist, mnist-5k, or a folder with MNIST's four IDX files (with or without .gz).",
+)
+@click.option("--name", help="Where runs and champions are kept.  [default: the dataset's name]")
+@click.option(
+    "--architecture", type=click.Choice(ARCHITECTURES), default="mlp", show_default=True,
+    help="The network.",
+)  # fmt: skip
+@click.option("--epochs", type=int, default=10, show_default=True, help=f"{EPOCHS}.")
+@click.option("--batch-size", type=int, default=128, show_default=True, help=f"{BATCH_SIZE}.")
+@click.option(
+    "--learning-rate", type=float, default=0.001, show_default=True, help=f"{LEARNING_RATE}."
+)
+@click.option("--seed", type=int, help=f"{SEED}.  [default: drawn, and kept in the row]")
+@click.option(
+    "--min-accuracy",
+    type=float,
+    help=f"{MIN_ACCURACY}.  [default: the dataset's: 0.97, mnist-5k 0.90]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the run's row as JSON.")
+def retrain(as_json: bool, **parameters: Any) -> None:
+    """Train a model, and promote it if it passes the gate.
+
+    Exits with 0 if it was promoted, 3 if rejected, 1 if the run failed, 2 on wrong usage.
+    """
+    from tasks.recipe import check_source, make_recipe
+
+    settings = read_settings()
+    check_source(make_recipe(**parameters).source)
+
+    from storage.database import open_database
+    from storage.runs import Runs
+
+    runs = Runs(open_database(settings.database_url))
+    state = _run_flow(parameters)
+    row = runs.of_flow_run(str(state.state_details.flow_run_id))
+    if row is None:
+        raise DigitsError(state.message)
+    if state.is_failed():
+        _explain_defect(state)
+
+    from flows.display import print_json, print_outcome
+
+    if as_json:
+        print_json(row.as_dict())
+    else:
+        print_outcome(row, settings)
+    sys.exit(EXIT_CODES.get(Status(row.status), 1))
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Of the UI and API.  [default: 4200]")
+def up(port: int | None) -> None:
+    """Start server, worker and nightly schedule, until Ctrl-C."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in QUIET_PREFECT.items()})
+
+    from flows.up import run_until_stopped
+
+    run_until_stopped(read_settings(), port)
+
+
+@cli.command()
+@click.option("--dataset", help="Only the runs of this dataset: a name, or the folder.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+def history(dataset: str | None, limit: int, as_json: bool) -> None:
+    """List the newest runs."""
+    from flows.display import print_history, print_json
+    from tasks.recipe import locate
+
+    name = None if dataset is None else locate(dataset)[1]
+    rows = _runs().newest(limit, name) if _has_runs() else []
+    if as_json:
+        print_json([row.as_dict() for row in rows])
+    elif rows:
+        print_history(rows)
+    else:
+        click.echo("No runs yet. Start one: digits retrain --dataset mnist-5k", err=True)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print the row as JSON.")
+def show(run: str, as_json: bool) -> None:
+    """Show everything about one RUN, as `digits history` names it."""
+    from flows.display import print_json, print_run
+
+    row = _runs().get(run)
+    if as_json:
+        print_json(row.as_dict())
+    else:
+        print_run(row)
+
+
+def main() -> None:
+    """Run the command; what a user can cause ends in one line and an exit code."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except DigitsError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Cancelled.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # `digits history | head`: who reads has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run_flow(parameters: dict[str, Any]) -> Any:
+    """Run the flow in this process and return its final Prefect state."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in QUIET_PREFECT.items()})
+    log = logging.getLogger("digits")
+    log.setLevel(logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+
+    from flows.server import server_for_a_run, wait_for_tasks
+    from tasks.build import import_tensorflow_meanwhile
+
+    import_tensorflow_meanwhile()
+    with server_for_a_run():
+        from flows.retrain import retrain as flow
+
+        state = flow(**parameters, return_state=True)
+        wait_for_tasks(state.state_details.flow_run_id)
+    return state
+
+
+def _explain_defect(state: Any) -> None:
+    """Print the traceback of an error that is nobody's doing but ours."""
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, Exception) and error.__traceback__:
+        traceback.print_exception(error)
+
+
+def _runs() -> Any:
+    from storage.database import open_database
+    from storage.runs import Runs
+
+    return Runs(open_database(read_settings().database_url))
+
+
+def _has_runs() -> bool:
+    from storage.database import has_database
+
+    return has_database(read_settings().database_url)
+
+
+if __name__ == "__main__":
+    main()

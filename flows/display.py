@@ -1,0 +1,155 @@
+"""How runs are printed: tables for people, JSON for programs."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from storage.model_store import ModelStore
+from storage.records import Status
+from storage.schema import Run
+from storage.settings import Settings
+
+COLOURS = {
+    Status.RUNNING: "cyan",
+    Status.PROMOTED: "green",
+    Status.REJECTED: "yellow",
+    Status.FAILED: "red",
+    Status.CANCELLED: "magenta",
+    Status.LOST: "red",
+}
+
+
+def print_json(value: Any) -> None:
+    """Print a row, or a list of rows, as JSON; times in ISO 8601, UTC."""
+    print(json.dumps(value, indent=2, default=datetime.isoformat, allow_nan=False))  # noqa: T201
+
+
+def print_history(runs: Sequence[Run]) -> None:
+    """Print one line per run."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("run", "status", "dataset", "test accuracy", "test loss", "took", "why"):
+        right = heading in ("test accuracy", "test loss", "took")
+        table.add_column(
+            heading,
+            justify="right" if right else "left",
+            no_wrap=heading != "why",
+            overflow="fold" if heading == "why" else "ellipsis",
+        )
+    for run in runs:
+        table.add_row(
+            run.run_id,
+            _status(run),
+            run.dataset,
+            _number(run.test_accuracy),
+            _number(run.test_loss),
+            _seconds(run.duration_s),
+            _plain(run.reason),
+        )
+    _console().print(table)
+
+
+def print_run(run: Run) -> None:
+    """Print every column of a run, one a line."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for column, value in run.as_dict().items():
+        if column == "status":
+            table.add_row(column, _status(run))
+        elif column == "rules":
+            for line in _rules(run):
+                table.add_row("rule", line)
+        elif isinstance(value, dict):
+            table.add_row(column, _plain(", ".join(f"{k} {v}" for k, v in value.items())))
+        elif isinstance(value, datetime):
+            table.add_row(column, f"{value:%Y-%m-%d %H:%M:%S} UTC")
+        elif isinstance(value, float):
+            table.add_row(column, f"{value:.6g}")
+        else:
+            table.add_row(column, _plain(value))
+    _console().print(table)
+
+
+def print_outcome(run: Run, settings: Settings) -> None:
+    """Print what a run came to, where it is kept, and what to type next."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("run", run.run_id)
+    table.add_row("decision", _status(run))
+    if run.test_total is not None:
+        counts = f"{run.test_correct:,} of {run.test_total:,} right"
+        table.add_row("test accuracy", f"{_number(run.test_accuracy)} ({counts})")
+        table.add_row("test loss", _number(run.test_loss) or "not finite")
+    for line in _rules(run):
+        table.add_row("gate", line)
+    if run.status in (Status.FAILED, Status.CANCELLED, Status.LOST):
+        table.add_row("why", _plain(run.reason))
+    training = f", of which {_seconds(run.fit_s)} training" if run.fit_s is not None else ""
+    table.add_row("took", f"{_seconds(run.duration_s)}{training}")
+    table.add_row("row", _plain(_database(settings)))
+    if run.status == Status.PROMOTED:
+        folder = ModelStore(settings.models, run.dataset).version(run.run_id)
+        table.add_row("model", _plain(f"{_short(folder)} (generation {run.generation})"))
+    console = _console()
+    console.print()
+    console.print(table)
+    command = _command()
+    console.print("\nNext")
+    console.print(f"  {command} history", "          every run so far", sep="")
+    console.print(f"  {command} show {run.run_id}", "  everything about this one", sep="")
+    console.print(f"  {command} up", "               the Prefect UI and the nightly schedule", sep="")
+
+
+def _rules(run: Run) -> list[Text]:
+    return [
+        Text.assemble(
+            ("passed", "green") if rule["passed"] else ("failed", "yellow"),
+            f"  {rule['name']}: {rule['measured']}, required {rule['required']}",
+        )
+        for rule in run.rules or []
+    ]
+
+
+def _console() -> Console:
+    # Without a terminal there is no width to keep to: nothing is cut in a pipe or a file.
+    return Console(width=None if sys.stdout.isatty() else 240, highlight=False, soft_wrap=True)
+
+
+def _status(run: Run) -> Text:
+    return Text(run.status, style=COLOURS[Status(run.status)])
+
+
+def _plain(value: Any) -> Text:
+    return Text("" if value is None else str(value))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f} s"
+
+
+def _database(settings: Settings) -> str:
+    prefix = "sqlite:///"
+    if settings.database_url.startswith(prefix):
+        return f"{_short(Path(settings.database_url.removeprefix(prefix)))}, table runs"
+    return "table runs of DIGITS_DATABASE_URL"
+
+
+def _short(path: Path) -> str:
+    """The path as one would type it here: relative where it lies below this folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _command() -> str:
+    """The way this program was called: ``digits`` if it is on the path, else where it lies."""
+    command = Path(sys.argv[0]).absolute()
+    on_path = str(command.parent) in os.environ.get("PATH", "").split(os.pathsep)
+    return command.name if on_path else _short(command)

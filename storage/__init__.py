@@ -1,0 +1,1 @@
+"""What outlives a run: records, settings, the metrics table and the model store."""

@@ -1,0 +1,66 @@
+"""Every error that a user can cause or meet, as one tree.
+
+DigitsError                   exit code 1 unless stated
+├── InvalidParameterError     a value of the recipe or an option is out of bounds (exit code 2)
+├── DatasetNotFoundError      no dataset of this name, no such folder, a file missing (exit code 2)
+├── DatasetUnavailableError   MNIST could not be downloaded
+├── InvalidDataError          the files or arrays are not what the network expects
+├── TrainingDivergedError     a loss or weight is not finite
+├── DatabaseError             the metrics table cannot be opened, read or written
+├── RunNotFoundError          no row for this run
+├── RunClosedError            the row has reached its terminal status already
+├── ModelStoreError           the model store cannot be read or written
+└── ServerError               no Prefect server could be reached or started
+
+Each message is one line: what was expected, what was received, what to do.
+"""
+
+
+class DigitsError(Exception):
+    """Base of all errors that are shown to the user as one line."""
+
+    exit_code = 1
+
+
+class InvalidParameterError(DigitsError):
+    """A value of the recipe or an option is out of bounds."""
+
+    exit_code = 2
+
+
+class DatasetNotFoundError(DigitsError):
+    """No dataset of this name, no such folder, or a file of it is missing."""
+
+    exit_code = 2
+
+
+class DatasetUnavailableError(DigitsError):
+    """MNIST could not be downloaded."""
+
+
+class InvalidDataError(DigitsError):
+    """The files or arrays are not what the network expects."""
+
+
+class TrainingDivergedError(DigitsError):
+    """A loss or a weight is not finite."""
+
+
+class DatabaseError(DigitsError):
+    """The metrics table cannot be opened, read or written."""
+
+
+class RunNotFoundError(DigitsError):
+    """No row for this run."""
+
+
+class RunClosedError(DigitsError):
+    """The row has reached its terminal status already."""
+
+
+class ModelStoreError(DigitsError):
+    """The model store cannot be read or written."""
+
+
+class ServerError(DigitsError):
+    """No Prefect server could be reached or started."""

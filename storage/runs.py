@@ -1,0 +1,142 @@
+"""The table of runs: one row per run, from before training to its terminal status."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine, select, update
+from sqlalchemy.orm import Session
+
+from storage.database import explained
+from storage.errors import RunClosedError, RunNotFoundError
+from storage.records import Recipe, Status
+from storage.schema import Run
+
+
+class Runs:
+    """Reads and writes the table ``runs``.
+
+    Args:
+        engine: From ``open_database``.
+        lease_s: Seconds without a sign of life after which a run counts as lost.
+
+    Every method raises DatabaseError if the database cannot be read or written.
+    """
+
+    def __init__(self, engine: Engine, lease_s: float = 120.0) -> None:
+        self._engine = engine
+        self._lease = timedelta(seconds=lease_s)
+
+    def open(self, recipe: Recipe, **lineage: Any) -> str:
+        """Insert the row of a run that begins now, and return its id.
+
+        The id sorts by time and names the run, its row and its model's version.
+        """
+        now = datetime.now(UTC)
+        run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        row = Run(
+            run_id=run_id,
+            status=Status.RUNNING,
+            started_at=now,
+            lease_expires_at=now + self._lease,
+            **vars(recipe),
+            **lineage,
+        )
+        with self._explained(), self._writing() as session:
+            session.add(row)
+        return run_id
+
+    def note(self, run_id: str, **values: Any) -> None:
+        """Write columns of a running row, and renew its lease.
+
+        Raises:
+            RunClosedError: If the row is not running any more.
+        """
+        expires = datetime.now(UTC) + self._lease
+        self._write(run_id, {**values, "lease_expires_at": expires})
+
+    def close(self, run_id: str, status: Status, reason: str, **values: Any) -> None:
+        """Give a running row its terminal status.
+
+        Raises:
+            RunClosedError: If it has one already.
+        """
+        now = datetime.now(UTC)
+        duration_s = (now - self.get(run_id).started_at).total_seconds()
+        self._write(
+            run_id,
+            {
+                **values,
+                "status": status,
+                "reason": reason,
+                "finished_at": now,
+                "duration_s": duration_s,
+            },
+        )
+
+    def close_lost(self) -> Sequence[Run]:
+        """Close the rows whose lease has expired as ``lost``, and return them."""
+        now = datetime.now(UTC)
+        expired = (
+            update(Run)
+            .where(Run.status == Status.RUNNING, Run.lease_expires_at < now)
+            .values(
+                status=Status.LOST,
+                finished_at=now,
+                reason="its process died, or lost touch with the database, and told nobody",
+            )
+            .returning(Run)
+        )
+        with self._explained(), self._writing() as session:
+            return session.scalars(expired).all()
+
+    def get(self, run_id: str) -> Run:
+        """Read one row.
+
+        Raises:
+            RunNotFoundError: If there is none.
+        """
+        with self._explained(), self._reading() as session:
+            row = session.get(Run, run_id)
+        if row is None:
+            raise RunNotFoundError(
+                f"expected the id of a run, received {run_id!r}; `digits history` lists them"
+            )
+        return row
+
+    def of_flow_run(self, flow_run_id: str) -> Run | None:
+        """Read the newest row of a Prefect flow run; None if it never opened one."""
+        rows = select(Run).where(Run.flow_run_id == flow_run_id).order_by(Run.started_at.desc())
+        with self._explained(), self._reading() as session:
+            return session.scalars(rows.limit(1)).first()
+
+    def newest(self, limit: int, dataset: str | None = None) -> Sequence[Run]:
+        """Read the newest rows, newest first, of one dataset or of all."""
+        rows = select(Run).order_by(Run.started_at.desc(), Run.run_id.desc()).limit(limit)
+        if dataset is not None:
+            rows = rows.where(Run.dataset == dataset)
+        with self._explained(), self._reading() as session:
+            return session.scalars(rows).all()
+
+    def _write(self, run_id: str, values: dict[str, Any]) -> None:
+        running = update(Run).where(Run.run_id == run_id, Run.status == Status.RUNNING)
+        with self._explained(), self._writing() as session:
+            found = session.scalars(running.values(values).returning(Run.run_id)).first()
+        if found is None:
+            raise RunClosedError(
+                f"expected run {run_id} to be running, found it {self.get(run_id).status};"
+                " it was without a sign of life for longer than DIGITS_LEASE_S"
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def _reading(self) -> Session:
+        return Session(self._engine.execution_options(readonly=True), expire_on_commit=False)
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(self._engine.url)

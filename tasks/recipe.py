@@ -1,0 +1,77 @@
+"""From what a person says to a recipe in which nothing is left open."""
+
+import secrets
+from pathlib import Path
+
+from storage.records import SEED, Recipe
+from tasks.idx import find_files
+
+MNIST = "mnist"
+MNIST_5K = "mnist-5k"
+DOWNLOADED_OR_SHIPPED = (MNIST, MNIST_5K)
+
+# The seed network reaches 97.9 to 98.5 % on MNIST and 93 to 94 % on mnist-5k.
+DEFAULT_MIN_ACCURACY = 0.97
+MIN_ACCURACIES = {MNIST_5K: 0.90}
+
+
+def make_recipe(
+    *,
+    dataset: str,
+    name: str | None,
+    architecture: str,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int | None,
+    min_accuracy: float | None,
+) -> Recipe:
+    """Fill in what was left open: the name, the seed and the minimum accuracy.
+
+    Args:
+        dataset: ``mnist``, ``mnist-5k`` or a folder of IDX files; nothing is opened here.
+        name: Where runs and champions are kept; None means the dataset's or folder's name.
+        architecture: See Recipe, as for all that follow.
+        epochs: See Recipe.
+        batch_size: See Recipe.
+        learning_rate: See Recipe.
+        seed: None draws one.
+        min_accuracy: None means the dataset's own.
+
+    Raises:
+        InvalidParameterError: If a value is out of bounds.
+    """
+    source, own_name = locate(dataset)
+    if min_accuracy is None:
+        min_accuracy = MIN_ACCURACIES.get(source, DEFAULT_MIN_ACCURACY)
+    return Recipe(
+        dataset=own_name if name is None else name,
+        source=source,
+        architecture=architecture,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=secrets.randbelow(int(SEED.high) + 1) if seed is None else seed,
+        min_accuracy=min_accuracy,
+    )
+
+
+def locate(dataset: str) -> tuple[str, str]:
+    """The source of a dataset, and the name under which its runs are kept.
+
+    A folder's source is its absolute path, its name the last part of it.
+    """
+    if dataset in DOWNLOADED_OR_SHIPPED:
+        return dataset, dataset
+    folder = Path(dataset).expanduser().resolve()
+    return str(folder), folder.name
+
+
+def check_source(source: str) -> None:
+    """See at once whether a folder has the four files, before anything is started.
+
+    Raises:
+        DatasetNotFoundError: If it has not.
+    """
+    if source not in DOWNLOADED_OR_SHIPPED:
+        find_files(Path(source))

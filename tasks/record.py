@@ -1,0 +1,139 @@
+"""Record: the run's row, from before anything can fail to its terminal status."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from prefect.states import Completed, Failed, State
+
+from storage.database import open_database
+from storage.errors import DatabaseError, DigitsError, RunClosedError
+from storage.model_store import ModelStore
+from storage.records import Decision, Evaluation, Recipe, Status
+from storage.runs import Runs
+from storage.settings import Settings
+from tasks.lineage import lineage
+from tasks.load import Dataset
+from tasks.train import Epoch
+
+log = logging.getLogger("digits")
+
+
+class RunInProgress:
+    """A run whose row is open: what the steps learn is written through it.
+
+    Args:
+        recipe: What the run does.
+        settings: Where its row and its model go.
+    """
+
+    def __init__(self, recipe: Recipe, settings: Settings) -> None:
+        self.recipe = recipe
+        self.runs = Runs(open_database(settings.database_url), settings.lease_s)
+        self.store = ModelStore(settings.models, recipe.dataset)
+        for lost in self.runs.close_lost():
+            ModelStore(settings.models, lost.dataset).discard(lost.run_id)
+        self.lineage: dict[str, Any] = lineage()
+        self.id = self.runs.open(recipe, **self.lineage)
+        self.lineage |= asdict(recipe)
+        self.outcome: tuple[Status, str] | None = None
+        log.info("run %s", self.id)
+
+    def note(self, **columns: Any) -> None:
+        """Write columns of the row and renew its lease.
+
+        Raises:
+            RunClosedError: If another process has closed the row as lost.
+        """
+        self.runs.note(self.id, **columns)
+
+    def loaded(self, dataset: Dataset) -> None:
+        """Write what the run is trained on."""
+        self.lineage["data_digest"] = dataset.digest
+        self.note(data_digest=dataset.digest, train_total=len(dataset.train_images))
+
+    def trained(self, curve: list[Epoch]) -> None:
+        """Write the last point of the learning curve and the seconds of all."""
+        self.note(
+            train_loss=curve[-1].loss,
+            train_accuracy=curve[-1].accuracy,
+            fit_s=sum(epoch.duration_s for epoch in curve),
+        )
+
+    def decided(self, evaluation: Evaluation, decision: Decision) -> None:
+        """Write what was measured and decided; a loss that is not finite is left empty."""
+        total = evaluation.total
+        self.note(
+            test_loss=evaluation.finite_loss,
+            test_accuracy=evaluation.correct / total if total else None,
+            test_correct=evaluation.correct if total else None,
+            test_total=total or None,
+            rules=[asdict(rule) for rule in decision.rules],
+        )
+
+    def finish(self, status: Status, reason: str, **columns: Any) -> None:
+        """Give the row its terminal status."""
+        self.runs.close(self.id, status, reason, **columns)
+        self.outcome = (status, reason)
+        log.log(
+            logging.ERROR if status is Status.FAILED else logging.INFO, "%s: %s", status, reason
+        )
+
+    def state(self) -> State[None]:
+        """What Prefect is told: a rejected run is a result, not an outage."""
+        status, reason = self.outcome or (Status.FAILED, "the run ended without a decision")
+        if status is Status.FAILED:
+            return Failed(message=reason)
+        return Completed(name=status.value.capitalize(), message=reason)
+
+
+@contextmanager
+def record(recipe: Recipe, settings: Settings) -> Iterator[RunInProgress]:
+    """Open the run's row, keep its lease alive, and close it whatever happens.
+
+    A DigitsError ends here: the row and the run's state carry its message. Anything else
+    is written to the row and raised again.
+
+    Raises:
+        DatabaseError: If the row cannot be opened.
+    """
+    run = RunInProgress(recipe, settings)
+    ended = threading.Event()
+    threading.Thread(target=_keep_lease, args=(run, ended, settings.lease_s), daemon=True).start()
+    try:
+        yield run
+    except DigitsError as error:
+        _close(run, Status.FAILED, str(error))
+    except Exception as error:
+        _close(run, Status.FAILED, f"{type(error).__name__}: {error}")
+        raise
+    except BaseException as error:
+        _close(run, Status.CANCELLED, f"ended from outside ({type(error).__name__})")
+        raise
+    finally:
+        ended.set()
+        run.store.discard(run.id)
+
+
+def _close(run: RunInProgress, status: Status, reason: str) -> None:
+    """Close the row after an error, unless it has its status, or its promotion stands."""
+    if run.outcome is not None:
+        return
+    champion = run.store.champion()
+    if champion is not None and champion.version == run.id:
+        run.finish(Status.PROMOTED, reason, generation=champion.generation)
+    else:
+        run.finish(status, reason)
+
+
+def _keep_lease(run: RunInProgress, ended: threading.Event, lease_s: float) -> None:
+    while not ended.wait(lease_s / 4):
+        try:
+            run.note()
+        except RunClosedError:
+            return
+        except DatabaseError as error:
+            log.warning("%s", error)
