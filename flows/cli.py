@@ -159,14 +159,15 @@ def _run_flow(parameters: dict[str, Any]) -> Any:
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET_PREFECT.items()})
     log = logging.getLogger("digits")
     log.setLevel(logging.INFO)
-    handler = logging.StreamHandler()
+    # A descriptor of its own: standard error's is taken while TensorFlow is imported.
+    handler = logging.StreamHandler(os.fdopen(os.dup(sys.stderr.fileno()), "w"))
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
 
     from flows.server import server_for_a_run, wait_for_tasks
-    from tasks.build import import_tensorflow_meanwhile
+    from tasks.keras_import import import_keras_meanwhile
 
-    import_tensorflow_meanwhile()
+    import_keras_meanwhile()
     with server_for_a_run():
         from flows.retrain import retrain as flow
 

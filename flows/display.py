@@ -29,7 +29,7 @@ COLOURS = {
 
 def print_json(value: Any) -> None:
     """Print a row, or a list of rows, as JSON; times in ISO 8601, UTC."""
-    print(json.dumps(value, indent=2, default=datetime.isoformat, allow_nan=False))  # noqa: T201
+    print(json.dumps(value, indent=2, default=datetime.isoformat, allow_nan=False))
 
 
 def print_history(runs: Sequence[Run]) -> None:
@@ -53,7 +53,7 @@ def print_history(runs: Sequence[Run]) -> None:
             _seconds(run.duration_s),
             _plain(run.reason),
         )
-    _console().print(table)
+    print_table(table)
 
 
 def print_run(run: Run) -> None:
@@ -73,7 +73,7 @@ def print_run(run: Run) -> None:
             table.add_row(column, f"{value:.6g}")
         else:
             table.add_row(column, _plain(value))
-    _console().print(table)
+    print_table(table)
 
 
 def print_outcome(run: Run, settings: Settings) -> None:
@@ -95,14 +95,22 @@ def print_outcome(run: Run, settings: Settings) -> None:
     if run.status == Status.PROMOTED:
         folder = ModelStore(settings.models, run.dataset).version(run.run_id)
         table.add_row("model", _plain(f"{_short(folder)} (generation {run.generation})"))
-    console = _console()
-    console.print()
-    console.print(table)
+    print_table(table)
     command = _command()
-    console.print("\nNext")
-    console.print(f"  {command} history", "          every run so far", sep="")
-    console.print(f"  {command} show {run.run_id}", "  everything about this one", sep="")
-    console.print(f"  {command} up", "               the Prefect UI and the nightly schedule", sep="")
+    hints = Table(box=None, show_header=False, pad_edge=False, title_justify="left")
+    hints.add_row(f"{command} history", "every run so far")
+    hints.add_row(f"{command} show {run.run_id}", "everything about this one")
+    hints.add_row(f"{command} up", "the Prefect UI and the nightly schedule")
+    print("\nNext:")
+    print_table(hints)
+
+
+def print_table(table: Table) -> None:
+    """Print a table; without a terminal nothing is cut, for there is no width to keep to."""
+    console = Console(width=None if sys.stdout.isatty() else 400, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _rules(run: Run) -> list[Text]:
@@ -113,11 +121,6 @@ def _rules(run: Run) -> list[Text]:
         )
         for rule in run.rules or []
     ]
-
-
-def _console() -> Console:
-    # Without a terminal there is no width to keep to: nothing is cut in a pipe or a file.
-    return Console(width=None if sys.stdout.isatty() else 240, highlight=False, soft_wrap=True)
 
 
 def _status(run: Run) -> Text:

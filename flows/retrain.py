@@ -4,9 +4,10 @@ from prefect import flow
 from prefect.states import State
 
 from storage.settings import read_settings
-from tasks.build import build, import_tensorflow_meanwhile
+from tasks.build import build
 from tasks.evaluate import evaluate
 from tasks.gate import gate
+from tasks.keras_import import import_keras_meanwhile
 from tasks.load import load
 from tasks.parameters import (
     Architecture,
@@ -51,7 +52,7 @@ def retrain(
         min_accuracy: Share of the test images that has to be right; empty means the
             dataset's own (0.97, mnist-5k 0.90).
     """
-    import_tensorflow_meanwhile()
+    import_keras_meanwhile()
     recipe = make_recipe(
         dataset=dataset, name=name, architecture=architecture, epochs=epochs,
         batch_size=batch_size, learning_rate=learning_rate, seed=seed, min_accuracy=min_accuracy,

@@ -1,5 +1,6 @@
 """Which Prefect server a command talks to, and what it is told to be."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from prefect.settings import (
 )
 
 from storage.errors import ServerError
+
+log = logging.getLogger("digits")
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -53,6 +56,7 @@ def server_for_a_run() -> Iterator[None]:
     """
     configured = PREFECT_API_URL.value()
     if configured and answers(configured):
+        log.info("Prefect server at %s", configured)
         yield
         return
     if configured and not is_local(configured):
@@ -61,6 +65,7 @@ def server_for_a_run() -> Iterator[None]:
         {PREFECT_API_URL: None, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True},
         restore_defaults={PREFECT_API_URL},
     ):
+        log.info("starting Prefect's embedded server")
         _start_embedded()
         yield
 

@@ -152,12 +152,11 @@ class Decision:
 
     @property
     def reason(self) -> str:
-        """The rules that speak against the challenger, or all of them if none does."""
+        """What speaks against the challenger, or what was measured if nothing does."""
         against = [rule for rule in self.rules if not rule.passed]
-        return "; ".join(
-            f"{rule.name}: {rule.measured}, required {rule.required}"
-            for rule in against or self.rules
-        )
+        if not against:
+            return "; ".join(rule.measured for rule in self.rules)
+        return "; ".join(f"{r.name}: {r.measured}, required {r.required}" for r in against)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import threading
 from typing import TYPE_CHECKING
 
 from prefect import task
@@ -14,13 +11,6 @@ from storage.records import Recipe
 
 if TYPE_CHECKING:
     import keras
-
-
-def import_tensorflow_meanwhile() -> None:
-    """Begin to import TensorFlow in a thread: it takes seconds that others can use."""
-    # Level 3 keeps its notes about graphics cards that are not there off the terminal.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    threading.Thread(target=importlib.import_module, args=("keras",), daemon=True).start()
 
 
 @task(cache_policy=NO_CACHE)

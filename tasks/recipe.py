@@ -4,7 +4,6 @@ import secrets
 from pathlib import Path
 
 from storage.records import SEED, Recipe
-from tasks.idx import find_files
 
 MNIST = "mnist"
 MNIST_5K = "mnist-5k"
@@ -74,4 +73,7 @@ def check_source(source: str) -> None:
         DatasetNotFoundError: If it has not.
     """
     if source not in DOWNLOADED_OR_SHIPPED:
+        # Imported here: `digits history` asks for a dataset's name and needs no NumPy.
+        from tasks.idx import find_files
+
         find_files(Path(source))

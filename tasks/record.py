@@ -78,9 +78,6 @@ class RunInProgress:
         """Give the row its terminal status."""
         self.runs.close(self.id, status, reason, **columns)
         self.outcome = (status, reason)
-        log.log(
-            logging.ERROR if status is Status.FAILED else logging.INFO, "%s: %s", status, reason
-        )
 
     def state(self) -> State[None]:
         """What Prefect is told: a rejected run is a result, not an outage."""

@@ -1,0 +1,228 @@
+"""`digits up`: server, work pool, deployments and worker in one terminal, until Ctrl-C."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import psutil
+from prefect.settings import (
+    PREFECT_API_URL,
+    load_profiles,
+    save_profiles,
+)
+
+from flows.server import answers, is_local, unreachable
+from storage.errors import ServerError
+from storage.settings import PROJECT, Settings
+
+POOL = "digits"
+PROFILE = "digits"
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 8
+
+
+def run_until_stopped(settings: Settings, port: int | None) -> None:
+    """Start what does not run yet, and keep it running until SIGINT or SIGTERM.
+
+    Args:
+        settings: Handed to the runs through the environment.
+        port: Of the UI and the API; None means the configured server's, or 4200.
+
+    Raises:
+        ServerError: If a part does not start, or ends by itself.
+    """
+    signal.signal(signal.SIGINT, _interrupt_once)
+    signal.signal(signal.SIGTERM, _interrupt_once)
+    api_url = _choose_url(port)
+    environment = _environment(settings, api_url)
+    logs = settings.home / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        running = answers(api_url)
+        if running:
+            click.echo(f"A Prefect server answers at {api_url}: using it.")
+        else:
+            click.echo("Starting the Prefect server ...")
+            log = logs / "server.log"
+            server = stack.enter_context(_process("server", ["server", "start"], environment, log))
+            _wait_until(api_url, server, log)
+        stack.enter_context(_profile(api_url, running))
+        click.echo("Deploying retrain/nightly ...")
+        _prefect(environment, "work-pool", "create", POOL, "--type", "process", "--overwrite")
+        _prefect(environment, "--no-prompt", "deploy", "--all")
+        arguments = ["worker", "start", "--pool", POOL, "--install-policy", "never"]
+        worker = stack.enter_context(_process("worker", arguments, environment, None))
+        click.echo(_welcome(api_url))
+        try:
+            code = worker.wait()
+        except KeyboardInterrupt:
+            click.echo("Stopping ...")
+            return
+        raise ServerError(f"expected the worker to run until Ctrl-C, it ended with code {code}")
+
+
+def _choose_url(port: int | None) -> str:
+    configured = PREFECT_API_URL.value()
+    if port is not None or configured is None:
+        url = f"http://127.0.0.1:{port or 4200}/api"
+    else:
+        url = configured.rstrip("/")
+    if answers(url):
+        return url
+    if not is_local(url):
+        raise unreachable(url)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        address = ("127.0.0.1", urlsplit(url).port or 4200)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise ServerError(
+                f"expected port {address[1]} to be free or a Prefect server to answer there,"
+                f" received: {error}; choose another with --port"
+            ) from error
+    return url
+
+
+def _environment(settings: Settings, api_url: str) -> dict[str, str]:
+    """What the server, the worker and its runs are told, over what the user has set."""
+    parts = urlsplit(api_url)
+    ours = {
+        "PREFECT_API_URL": api_url,
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(parts.port),
+        # Without these, any web page that is open on this machine could start runs.
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"{parts.scheme}://{parts.netloc}",
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+        # In memory, a power cut would hold the deployment's only slot for good.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
+        "DIGITS_HOME": str(settings.home),
+        "PWD": str(PROJECT),
+    }
+    theirs = {
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
+    }
+    # Who starts a run in the UI sees it in this terminal too.
+    os.environ.pop("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", None)
+    return {**theirs, **os.environ, **ours}
+
+
+@contextmanager
+def _process(
+    name: str, arguments: list[str], environment: dict[str, str], log: Path | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Prefect command in a session of its own, and end it with all its children."""
+    with ExitStack() as stack:
+        output = stack.enter_context(log.open("wb")) if log else None
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            _stop(psutil.Process(process.pid) if process.poll() is None else None)
+            process.wait()
+
+
+def _stop(process: psutil.Process | None) -> None:
+    """End the runs first, so that they can tell the server, then the process itself."""
+    if process is None:
+        return
+    children = process.children(recursive=True)
+    for group in (children, [process, *children]):
+        for member in group:
+            if member.is_running():
+                member.terminate()
+        psutil.wait_procs(group, timeout=STOP_TIMEOUT_S)
+    for member in (process, *children):
+        if member.is_running():
+            member.kill()
+
+
+def _wait_until(api_url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not answers(api_url):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise ServerError(
+                f"expected the Prefect server to answer at {api_url} within {START_TIMEOUT_S} s,"
+                f" received no answer; {log} says why"
+            )
+        time.sleep(0.2)
+
+
+def _prefect(environment: dict[str, str], *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=PROJECT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    if done.returncode != 0:
+        raise ServerError(
+            f"expected `prefect {' '.join(arguments)}` to succeed, received:\n{done.stdout}"
+        )
+
+
+@contextmanager
+def _profile(api_url: str, running: bool) -> Iterator[None]:
+    """Let `prefect` and `digits` in other terminals find the server, as long as it runs.
+
+    Nothing is changed where the user's own profile names this server, or where another
+    `digits up`, whose server is running already, sees to it.
+    """
+    before = load_profiles().active_name
+    if PREFECT_API_URL.value() == api_url and (running or before != PROFILE):
+        yield
+        return
+    profiles = load_profiles(include_defaults=False)
+    profiles.update_profile(PROFILE, {PREFECT_API_URL: api_url})
+    profiles.set_active(PROFILE)
+    save_profiles(profiles)
+    try:
+        yield
+    finally:
+        profiles = load_profiles(include_defaults=False)
+        profiles.remove_profile(PROFILE)
+        profiles.set_active(None if before == PROFILE else before, check=False)
+        save_profiles(profiles)
+
+
+def _interrupt_once(_signal: int, _frame: object) -> None:
+    """Begin to stop; what comes after does not interrupt the stopping."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _welcome(api_url: str) -> str:
+    ui = api_url.removesuffix("/api")
+    prefect = Path(sys.executable).with_name("prefect")
+    command = prefect.relative_to(Path.cwd()) if prefect.is_relative_to(Path.cwd()) else prefect
+    return f"""
+  UI        {ui}
+  nightly   every night at 02:00 UTC (prefect.yaml)
+  a run     {command} deployment run retrain/nightly --watch
+  on less   {command} deployment run retrain/nightly -p dataset=mnist-5k -p epochs=3 --watch
+  stop      Ctrl-C
+"""

@@ -1,0 +1,31 @@
+"""Import Keras while something else is waited for, and without its notes on the terminal."""
+
+import os
+import re
+import sys
+import tempfile
+import threading
+
+# https://github.com/tensorflow/tensorflow/issues/100442: they heed no setting.
+NOTE = re.compile(rb"WARNING: All log messages before absl|I\d{4} [\d:.]+ +\d+ \w+\.cc:\d+\]")
+
+
+def import_keras_meanwhile() -> None:
+    """Begin to import Keras, and TensorFlow with it, in a thread: it takes 4 to 10 seconds."""
+    if "keras" not in sys.modules:
+        # Level 3 is for the notes that do heed a setting.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        threading.Thread(target=_import, name="import-keras", daemon=True).start()
+
+
+def _import() -> None:
+    with tempfile.TemporaryFile() as caught:
+        terminal = os.dup(2)
+        os.dup2(caught.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            caught.seek(0)
+            os.write(2, b"".join(line for line in caught if not NOTE.match(line)))
