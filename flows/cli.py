@@ -172,7 +172,7 @@ def _run_flow(parameters: dict[str, Any]) -> Any:
         from flows.retrain import retrain as flow
 
         state = flow(**parameters, return_state=True)
-        wait_for_tasks(state.state_details.flow_run_id)
+        wait_for_tasks(state)
     return state
 
 

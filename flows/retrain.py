@@ -1,7 +1,7 @@
 """The night: load, check, train, measure, decide, and promote or reject."""
 
 from prefect import flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from storage.settings import read_settings
 from tasks.build import build
@@ -28,7 +28,7 @@ from tasks.train import train
 from tasks.validate import validate
 
 
-@flow(flow_run_name="{architecture}-{dataset}", validate_parameters=True)
+@flow(flow_run_name="{architecture}-{dataset}")
 def retrain(
     dataset: str = "mnist",
     name: Name | None = None,

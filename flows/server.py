@@ -4,13 +4,14 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import httpx
 from filelock import FileLock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
@@ -70,11 +71,14 @@ def server_for_a_run() -> Iterator[None]:
         yield
 
 
-def wait_for_tasks(flow_run_id: UUID, timeout_s: float = 5.0) -> None:
+def wait_for_tasks(state: State[Any], timeout_s: float = 5.0) -> None:
     """Wait until the server has stored how each task ended; it learns that a little later.
 
     The embedded server stops with this process, and what it has not stored is lost.
     """
+    flow_run_id = state.state_details.flow_run_id
+    if flow_run_id is None:
+        return
     deadline = time.monotonic() + timeout_s
     this_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
     with get_client(sync_client=True) as client:

@@ -52,14 +52,14 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
         else:
             click.echo("Starting the Prefect server ...")
             log = logs / "server.log"
-            server = stack.enter_context(_process("server", ["server", "start"], environment, log))
+            server = stack.enter_context(_process(["server", "start"], environment, log))
             _wait_until(api_url, server, log)
         stack.enter_context(_profile(api_url, running))
         click.echo("Deploying retrain/nightly ...")
         _prefect(environment, "work-pool", "create", POOL, "--type", "process", "--overwrite")
         _prefect(environment, "--no-prompt", "deploy", "--all")
         arguments = ["worker", "start", "--pool", POOL, "--install-policy", "never"]
-        worker = stack.enter_context(_process("worker", arguments, environment, None))
+        worker = stack.enter_context(_process(arguments, environment, None))
         click.echo(_welcome(api_url))
         try:
             code = worker.wait()
@@ -120,7 +120,7 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
 
 @contextmanager
 def _process(
-    name: str, arguments: list[str], environment: dict[str, str], log: Path | None
+    arguments: list[str], environment: dict[str, str], log: Path | None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a Prefect command in a session of its own, and end it with all its children."""
     with ExitStack() as stack:
@@ -170,6 +170,7 @@ def _wait_until(api_url: str, server: subprocess.Popen[bytes], log: Path) -> Non
 def _prefect(environment: dict[str, str], *arguments: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *arguments],
+        check=False,
         cwd=PROJECT,
         env=environment,
         stdin=subprocess.DEVNULL,

