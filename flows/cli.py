@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from storage.errors import DigitsError
+from storage.errors import DigitsError, RunNotFoundError
 from storage.records import (
     ARCHITECTURES,
     BATCH_SIZE,
@@ -25,6 +25,7 @@ QUIET_PREFECT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "digits",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # The steps tell a person what happens; Prefect's own lines go to its log and the UI.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
@@ -78,13 +79,13 @@ def retrain(as_json: bool, **parameters: Any) -> None:
     row = runs.of_flow_run(str(state.state_details.flow_run_id))
     if row is None:
         raise DigitsError(state.message)
-    if state.is_failed():
-        _explain_defect(state)
 
     from flows.display import print_json, print_outcome
 
     if as_json:
         print_json(row.as_dict())
+    elif row.status == Status.FAILED:
+        raise DigitsError(f"{row.reason} (run {row.run_id})")
     else:
         print_outcome(row, settings)
     sys.exit(EXIT_CODES.get(Status(row.status), 1))
@@ -127,6 +128,8 @@ def show(run: str, as_json: bool) -> None:
     """Show everything about one RUN, as `digits history` names it."""
     from flows.display import print_json, print_run
 
+    if not _has_runs():
+        raise RunNotFoundError(f"expected the id of a run, received {run!r}; there are no runs yet")
     row = _runs().get(run)
     if as_json:
         print_json(row.as_dict())
@@ -172,14 +175,15 @@ def _run_flow(parameters: dict[str, Any]) -> Any:
         from flows.retrain import retrain as flow
 
         state = flow(**parameters, return_state=True)
+        _show_defect(state)
         wait_for_tasks(state)
     return state
 
 
-def _explain_defect(state: Any) -> None:
-    """Print the traceback of an error that is nobody's doing but ours."""
-    error = state.result(raise_on_failure=False)
-    if isinstance(error, Exception) and error.__traceback__:
+def _show_defect(state: Any) -> None:
+    """Print the traceback of an error that no user can cause; a DigitsError says it all."""
+    error = state.result(raise_on_failure=False) if state.is_failed() else None
+    if isinstance(error, Exception) and error.__traceback__ and not isinstance(error, DigitsError):
         traceback.print_exception(error)
 
 

@@ -87,8 +87,6 @@ def print_outcome(run: Run, settings: Settings) -> None:
         table.add_row("test loss", _number(run.test_loss) or "not finite")
     for line in _rules(run):
         table.add_row("gate", line)
-    if run.status in (Status.FAILED, Status.CANCELLED, Status.LOST):
-        table.add_row("why", _plain(run.reason))
     training = f", of which {_seconds(run.fit_s)} training" if run.fit_s is not None else ""
     table.add_row("took", f"{_seconds(run.duration_s)}{training}")
     table.add_row("row", _plain(_database(settings)))

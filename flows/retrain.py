@@ -20,7 +20,7 @@ from tasks.parameters import (
 )
 from tasks.preprocess import preprocess
 from tasks.promote import promote
-from tasks.recipe import make_recipe
+from tasks.recipe import make_recipe, run_name
 from tasks.record import record
 from tasks.report import report
 from tasks.stage import stage
@@ -28,7 +28,7 @@ from tasks.train import train
 from tasks.validate import validate
 
 
-@flow(flow_run_name="{architecture}-{dataset}")
+@flow(flow_run_name=run_name)
 def retrain(
     dataset: str = "mnist",
     name: Name | None = None,

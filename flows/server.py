@@ -1,6 +1,8 @@
 """Which Prefect server a command talks to, and what it is told to be."""
 
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +14,10 @@ from filelock import FileLock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_HOME,
-    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     temporary_settings,
 )
 
@@ -23,6 +25,7 @@ from storage.errors import ServerError
 
 log = logging.getLogger("digits")
 
+START_TIMEOUT_S = 120
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -49,7 +52,7 @@ def unreachable(api_url: str) -> ServerError:
 
 @contextmanager
 def server_for_a_run() -> Iterator[None]:
-    """Talk to the server that is configured and answers, else to Prefect's embedded one.
+    """Talk to the server that is configured and answers, else to one that ends with the run.
 
     Raises:
         ServerError: If a server on another machine is configured and does not answer, or
@@ -62,20 +65,17 @@ def server_for_a_run() -> Iterator[None]:
         return
     if configured and not is_local(configured):
         raise unreachable(configured)
-    with temporary_settings(
-        {PREFECT_API_URL: None, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True},
-        restore_defaults={PREFECT_API_URL},
-    ):
-        log.info("starting Prefect's embedded server")
-        _start_embedded()
-        yield
+    log.info("starting Prefect's embedded server")
+    with _embedded_server() as api_url, temporary_settings({PREFECT_API_URL: api_url}):
+        try:
+            yield
+        finally:
+            # What the server has not been told by now, it never will be.
+            APILogHandler().flush()
 
 
 def wait_for_tasks(state: State[Any], timeout_s: float = 5.0) -> None:
-    """Wait until the server has stored how each task ended; it learns that a little later.
-
-    The embedded server stops with this process, and what it has not stored is lost.
-    """
+    """Wait until the server has stored how each task of a run ended; it learns that late."""
     flow_run_id = state.state_details.flow_run_id
     if flow_run_id is None:
         return
@@ -84,21 +84,37 @@ def wait_for_tasks(state: State[Any], timeout_s: float = 5.0) -> None:
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             runs = client.read_task_runs(flow_run_filter=this_run)
-            if runs and all(run.state and run.state.is_final() for run in runs):
+            if all(run.state and run.state.is_final() for run in runs):
                 return
             time.sleep(0.1)
 
 
-def _start_embedded() -> None:
-    # Two at once on a new PREFECT_HOME would race in the migrations of its database.
+@contextmanager
+def _embedded_server() -> Iterator[str]:
     home = PREFECT_HOME.value()
     home.mkdir(parents=True, exist_ok=True)
+    # Two at once on a new PREFECT_HOME would race in the migrations of its database.
     with FileLock(home / "embedded-server.lock"):
-        try:
-            with get_client(sync_client=True) as client:
-                client.hello()
-        except (RuntimeError, httpx.HTTPError) as error:
-            raise ServerError(
-                f"expected Prefect's embedded server to start, received: {error};"
-                f" look into {home}, or start one yourself with `digits up`"
-            ) from error
+        server = subprocess.Popen(
+            [sys.executable, "-m", "flows.embedded_server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        api_url = server.stdout.readline().strip() if server.stdout else ""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not (api_url and answers(api_url)):
+            if server.poll() is not None or time.monotonic() > deadline:
+                server.kill()
+                raise ServerError(
+                    "expected Prefect's embedded server to start, it ended or gave no answer;"
+                    f" look into {home}, or start a server with `digits up`"
+                )
+            time.sleep(0.1)
+    try:
+        yield api_url
+    finally:
+        if server.stdin:
+            server.stdin.close()
+        server.wait()

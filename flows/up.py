@@ -19,13 +19,12 @@ from prefect.settings import (
     save_profiles,
 )
 
-from flows.server import answers, is_local, unreachable
+from flows.server import START_TIMEOUT_S, answers, is_local, unreachable
 from storage.errors import ServerError
 from storage.settings import PROJECT, Settings
 
 POOL = "digits"
 PROFILE = "digits"
-START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 8
 
 

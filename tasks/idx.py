@@ -30,13 +30,16 @@ def find_files(folder: Path) -> dict[str, Path]:
     """
     expected = "mnist, mnist-5k or a folder with MNIST's four IDX files"
     if not folder.is_dir():
-        raise DatasetNotFoundError(f"dataset: expected {expected}; {folder} is no folder")
+        raise DatasetNotFoundError(
+            f"dataset: expected {expected}, received {folder}, which is no folder"
+        )
     found = {}
     for key, name in FILES.items():
         paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
         if not paths:
             raise DatasetNotFoundError(
-                f"dataset: expected {expected}; {folder} holds no {name} and no {name}.gz"
+                f"dataset: expected {expected}, received {folder},"
+                f" which holds no {name} and no {name}.gz"
             )
         found[key] = paths[0]
     return found

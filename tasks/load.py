@@ -98,7 +98,7 @@ def _download_mnist() -> Arrays:
         with redirect_stdout(sys.stderr):
             train, test = keras.datasets.mnist.load_data()
     except Exception as error:  # Keras raises a bare Exception when a download fails
-        log.warning("MNIST could not be downloaded: %s", error)
+        log.warning("the download failed: %s", str(error).rpartition("-- ")[2])
         raise DatasetUnavailableError(
             "MNIST could not be downloaded and is not in Keras' cache; use --dataset mnist-5k,"
             " or --dataset FOLDER with MNIST's four IDX files, or restore the network"

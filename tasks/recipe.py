@@ -66,6 +66,15 @@ def locate(dataset: str) -> tuple[str, str]:
     return str(folder), folder.name
 
 
+def run_name() -> str:
+    """What Prefect calls this run, e.g. ``mlp on mnist``."""
+    from prefect.runtime import flow_run
+
+    parameters = flow_run.parameters
+    name = parameters["name"] or locate(parameters["dataset"])[1]
+    return f"{parameters['architecture']} on {name}"
+
+
 def check_source(source: str) -> None:
     """See at once whether a folder has the four files, before anything is started.
 
