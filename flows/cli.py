@@ -160,12 +160,10 @@ def main() -> None:
 def _run_flow(parameters: dict[str, Any]) -> Any:
     """Run the flow in this process and return its final Prefect state."""
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET_PREFECT.items()})
-    log = logging.getLogger("digits")
-    log.setLevel(logging.INFO)
     # A descriptor of its own: standard error's is taken while TensorFlow is imported.
     handler = logging.StreamHandler(os.fdopen(os.dup(sys.stderr.fileno()), "w"))
     handler.setFormatter(logging.Formatter("%(message)s"))
-    log.addHandler(handler)
+    logging.getLogger("digits").addHandler(handler)
 
     from flows.server import server_for_a_run, wait_for_tasks
     from tasks.keras_import import import_keras_meanwhile

@@ -1,0 +1,139 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.cli import cli
+
+BAD_RECIPES = [
+    (["--epochs", "0"], "epochs: expected a number from 1 to 1000, received 0"),
+    (["--min-accuracy", "1.5"], "min_accuracy: expected a number from 0 to 1.0, received 1.5"),
+    (["--min-accuracy", "nan"], "min_accuracy: expected a number from 0 to 1.0, received nan"),
+    (["--learning-rate", "inf"], "received inf"),
+    (["--seed", "-1"], "received -1"),
+    (["--batch-size", "0"], "received 0"),
+    (["--dataset", "nosuch"], "expected mnist, mnist-5k or a folder"),
+    (["--dataset", "."], "holds no train-images-idx3-ubyte"),
+    (["--dataset", "mnist-5k", "--name", "a b"], "received 'a b'; choose one with --name"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_RECIPES)
+def test_bad_input_ends_in_one_line_and_exit_code_2(digits, home, arguments, message):
+    done = digits("retrain", *arguments)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert message in line
+    assert not home.exists(), "nothing is left by a command that was refused"
+
+
+def test_an_unknown_architecture_is_refused_with_the_known_ones(digits):
+    done = digits("retrain", "--architecture", "resnet")
+
+    assert done.returncode == 2
+    assert "'resnet' is not one of 'mlp', 'cnn'" in done.stderr
+
+
+@pytest.mark.parametrize("home", ["/dev/null/x", "/proc/x"])
+def test_a_home_that_cannot_be_written_is_one_line(digits, home):
+    done = digits("retrain", "--dataset", "mnist-5k", DIGITS_HOME=home)
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"sqlite:///{home}/metrics.db cannot be used" in line
+    assert "check DIGITS_HOME" in line
+
+
+@pytest.mark.parametrize("command", [["retrain", "--dataset", "mnist-5k"], ["history"]])
+def test_a_database_that_is_none_is_one_line_and_stays_as_it_is(digits, home, command):
+    home.mkdir()
+    (home / "metrics.db").write_text("no database " * 1000)
+
+    done = digits(*command)
+
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "file is not a database" in line
+    assert (home / "metrics.db").read_text() == "no database " * 1000
+
+
+def test_a_password_never_stands_in_an_error(digits):
+    url = "postgresql+psycopg2://digits:hunter2@127.0.0.1:1/metrics"
+
+    done = digits("history", DIGITS_DATABASE_URL=url)
+
+    assert done.returncode == 1
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_reading_before_the_first_run_says_so_and_makes_nothing(digits, home):
+    assert "No runs yet" in digits("history").stderr
+    assert json.loads(digits("history", "--json").stdout) == []
+    assert "there are no runs yet" in digits("show", "20260101-000000-abcdef").stderr
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("arguments", [["history"], ["show", "nosuch"], ["--help"]])
+def test_reading_commands_import_neither_tensorflow_nor_prefect(environment, home, arguments):
+    script = (
+        "import sys; sys.argv[0] = 'digits'\n"
+        "from flows.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({m.partition('.')[0] for m in sys.modules}), file=sys.stderr)"
+    )
+    home.mkdir()
+    from storage.database import open_database
+
+    open_database(f"sqlite:///{home / 'metrics.db'}").dispose()
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+    imported = done.stderr.splitlines()[-1]
+    assert "'flows'" in imported
+    for library in ("tensorflow", "keras", "prefect", "numpy", "pandas"):
+        assert f"'{library}'" not in imported
+
+
+@pytest.mark.parametrize("arguments", [["history"], ["show", "nosuch"], ["--help"]])
+def test_reading_commands_answer_in_under_six_tenths_of_a_second(digits, home, arguments):
+    home.mkdir()
+    from storage.database import open_database
+
+    open_database(f"sqlite:///{home / 'metrics.db'}").dispose()
+
+    def once() -> float:
+        started = time.perf_counter()
+        digits(*arguments)
+        return time.perf_counter() - started
+
+    assert min(once() for _ in range(7)) < 0.6
+
+
+def test_every_command_and_option_has_a_help_text():
+    for command in cli.commands.values():
+        assert command.help
+        for parameter in command.params:
+            if parameter.param_type_name == "option" and parameter.name != "limit":
+                assert parameter.help, f"{command.name} {parameter.opts}"
+
+
+def test_every_command_and_setting_stands_in_the_readme():
+    project = Path(__file__).parents[2]
+    readme = (project / "README.md").read_text()
+
+    for command in cli.commands:
+        assert f"digits {command}" in readme
+    for setting in ("DIGITS_HOME", "DIGITS_DATABASE_URL", "DIGITS_MODELS_URL", "DIGITS_LEASE_S"):
+        assert setting in readme

@@ -1,0 +1,158 @@
+"""The command as a user runs it: a process of its own, with Prefect's embedded server."""
+
+import json
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+RECIPE = ["--dataset", "mnist-5k", "--epochs", "2", "--min-accuracy", "0.5"]
+
+
+def query(home: Path, sql: str) -> list[tuple]:
+    connection = sqlite3.connect(home / "metrics.db")
+    try:
+        return connection.execute(sql).fetchall()
+    finally:
+        connection.close()
+
+
+def servers_below(environment: dict[str, str]) -> list[psutil.Process]:
+    """Processes of this test: those that were told its PREFECT_HOME."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("PREFECT_HOME") == environment["PREFECT_HOME"]:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def assert_no_server_is_left(environment: dict[str, str]) -> None:
+    deadline = time.monotonic() + 15
+    while servers_below(environment) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not servers_below(environment)
+
+
+def test_a_first_retraining_shows_each_epoch_the_decision_and_what_to_type_next(
+    digits, home, environment
+):
+    done = digits("retrain", *RECIPE)
+
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1/2  loss" in done.stderr
+    assert "epoch 2/2  loss" in done.stderr
+    for noise in ("absl", "cuda", "Traceback", "oneDNN"):
+        assert noise not in done.stderr
+    ((run_id, status, correct),) = query(home, "SELECT run_id, status, test_correct FROM runs")
+    assert status == "promoted"
+    lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
+    assert f"({correct} of 1,000 right)" in lines["test accuracy"]
+    assert f"accuracy: {correct} of 1,000 right, required at least 0.5 (500)" in done.stdout
+    assert "metrics.db, table runs" in lines["row"]
+    assert f"models/mnist-5k/versions/{run_id} (generation 1)" in lines["model"]
+    assert f"digits show {run_id}" in done.stdout
+    assert_no_server_is_left(environment)
+
+    assert f"{run_id}  promoted  mnist-5k" in digits("history").stdout
+    shown = json.loads(digits("show", run_id, "--json").stdout)
+    assert (shown["test_correct"], shown["test_total"]) == (correct, 1000)
+    assert digits("show", run_id).stdout.startswith("run_id")
+
+    prefect = sqlite3.connect(Path(environment["PREFECT_HOME"]) / "prefect.db")
+    assert prefect.execute("SELECT name, state_name FROM flow_run").fetchall() == [
+        ("mlp on mnist-5k", "Promoted")
+    ]
+    states = prefect.execute("SELECT state_name FROM task_run").fetchall()
+    assert states == [("Completed",)] * 10, "the server has heard of every task's end"
+    logged = [message for (message,) in prefect.execute("SELECT message FROM log")]
+    assert any(message.startswith("epoch 2/2  loss") for message in logged)
+    prefect.close()
+
+
+def test_a_rejected_run_exits_with_3_and_prints_its_row_alone_as_json(digits, home):
+    done = digits("retrain", *RECIPE[:-1], "0.9999", "--json")
+
+    assert done.returncode == 3, done.stderr
+    row = json.loads(done.stdout)
+    assert row["status"] == "rejected"
+    assert row["min_accuracy"] == 0.9999
+    assert [rule["passed"] for rule in row["rules"]] == [True, False]
+    assert not (home / "models/mnist-5k/champion.json").exists()
+
+
+@pytest.mark.slow
+def test_without_a_network_one_line_names_the_ways_out(digits, home):
+    done = digits("retrain")
+
+    if done.returncode != 1:
+        pytest.skip("MNIST can be downloaded here, so its absence cannot be tried")
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert "--dataset mnist-5k" in line
+    assert "--dataset FOLDER" in line
+    assert query(home, "SELECT status FROM runs") == [("failed",)]
+
+
+@pytest.mark.slow
+def test_two_at_once_on_a_new_machine_both_finish(started, home):
+    both = [started("retrain", *RECIPE, "--seed", str(seed)) for seed in (1, 2)]
+
+    for process in both:
+        output, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, output
+    generations = query(home, "SELECT generation FROM runs ORDER BY generation")
+    assert generations == [(1,), (2,)]
+    pointer = json.loads((home / "models/mnist-5k/champion.json").read_text())
+    assert pointer["generation"] == 2
+    version = home / "models/mnist-5k/versions" / pointer["version"]
+    assert {path.name for path in version.iterdir()} == {
+        "model.keras",
+        "model.tflite",
+        "manifest.json",
+    }
+
+
+def started_training(process) -> None:
+    for line in process.stdout:
+        if line.startswith("epoch"):
+            return
+    raise AssertionError("training never began")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_cancelled_and_leaves_no_process(started, home, environment, how):
+    process = started("retrain", "--dataset", "mnist-5k", "--epochs", "1000")
+    started_training(process)
+
+    process.send_signal(how)
+    output, _ = process.communicate(timeout=30)
+
+    assert process.returncode != 0
+    assert "Traceback" not in output
+    assert query(home, "SELECT status FROM runs") == [("cancelled",)]
+    prefect = sqlite3.connect(Path(environment["PREFECT_HOME"]) / "prefect.db")
+    assert prefect.execute("SELECT state_type FROM flow_run").fetchall() == [("CRASHED",)]
+    prefect.close()
+    assert_no_server_is_left(environment)
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_lost_at_the_next_start_and_its_server_ends(
+    started, digits, home, environment
+):
+    process = started("retrain", "--dataset", "mnist-5k", "--epochs", "1000", DIGITS_LEASE_S="2")
+    started_training(process)
+
+    process.kill()
+    process.wait()
+    time.sleep(3)  # longer than its lease
+    assert_no_server_is_left(environment)
+    assert query(home, "SELECT status FROM runs") == [("running",)]
+    assert digits("retrain", *RECIPE).returncode == 0
+    assert query(home, "SELECT status FROM runs ORDER BY started_at") == [("lost",), ("promoted",)]

@@ -1,0 +1,237 @@
+import gzip
+import sqlite3
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.retrain import retrain
+from storage.model_store import ModelStore
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    with prefect_test_harness(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIGITS_HOME", str(tmp_path))
+    monkeypatch.delenv("DIGITS_DATABASE_URL", raising=False)
+    monkeypatch.delenv("DIGITS_MODELS_URL", raising=False)
+    return tmp_path
+
+
+def run(**parameters):
+    given = {"dataset": "mnist-5k", "epochs": 2, "seed": 0, "min_accuracy": 0.5}
+    return retrain(**{**given, **parameters}, return_state=True)
+
+
+def rows(home):
+    connection = sqlite3.connect(home / "metrics.db")
+    connection.row_factory = sqlite3.Row
+    try:
+        return connection.execute("SELECT * FROM runs ORDER BY started_at").fetchall()
+    finally:
+        connection.close()
+
+
+def test_a_model_that_passes_the_gate_is_promoted(home):
+    state = run()
+
+    (row,) = rows(home)
+    assert (state.type.value, state.name) == ("COMPLETED", "Promoted")
+    assert state.message == row["reason"]
+    assert row["status"] == "promoted"
+    assert row["test_correct"] / row["test_total"] == row["test_accuracy"] >= 0.5
+    assert row["test_total"] == 1000
+    assert row["flow_run_id"] == str(state.state_details.flow_run_id)
+    pointer = ModelStore(home / "models", "mnist-5k").champion()
+    assert (pointer.version, pointer.generation) == (row["run_id"], row["generation"])
+
+
+def test_a_model_below_the_minimum_is_rejected_and_the_champion_stays(home):
+    run()
+    champion = (home / "models/mnist-5k/champion.json").read_bytes()
+
+    state = run(min_accuracy=0.999)
+
+    _, row = rows(home)
+    assert (state.type.value, state.name) == ("COMPLETED", "Rejected")
+    assert state.message == row["reason"]
+    assert "required at least 0.999 (999)" in row["reason"]
+    assert row["status"] == "rejected"
+    assert row["test_loss"] > 0, "a rejected run is measured all the same"
+    assert (home / "models/mnist-5k/champion.json").read_bytes() == champion
+    assert not list((home / "models/mnist-5k/staging").iterdir())
+
+
+def test_a_run_on_broken_data_fails_with_its_reason_in_row_and_state(home, tmp_path):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+
+    state = run(dataset=str(folder))
+
+    (row,) = rows(home)
+    assert (state.type.value, state.name) == ("FAILED", "Failed")
+    assert "holds no train-images-idx3-ubyte" in state.message
+    assert (row["status"], row["reason"]) == ("failed", state.message)
+    assert row["dataset"] == "broken"
+    assert row["finished_at"] is not None
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(home, idx_folder):
+    for seed in (7, 7, 8):
+        run(seed=seed, epochs=1, dataset=str(idx_folder), min_accuracy=0.0)
+
+    first, second, third = (row["weights_digest"] for row in rows(home))
+    assert first == second != third
+
+
+def test_runs_of_a_name_keep_their_own_champion(home):
+    run(epochs=1)
+    run(epochs=1, name="trial")
+
+    assert (home / "models/mnist-5k/champion.json").exists()
+    assert (home / "models/trial/champion.json").exists()
+    assert [row["dataset"] for row in rows(home)] == ["mnist-5k", "trial"]
+
+
+def test_the_server_knows_the_run_its_tasks_and_its_report(home):
+    state = run(epochs=1)
+
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(state.state_details.flow_run_id)
+        artifacts = client.request("POST", "/artifacts/filter", json={}).json()
+    (row,) = rows(home)
+    assert flow_run.name == "mlp on mnist-5k"
+    assert flow_run.state_name == "Promoted"
+    report = next(a for a in artifacts if row["run_id"] in (a["description"] or ""))
+    assert report["key"] == "report"
+    assert f"{row['test_correct']} of 1,000 right" in report["data"]
+
+
+def truncated(folder: Path) -> str:
+    path = folder / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+    return "truncated"
+
+
+def wrong_magic(folder: Path) -> str:
+    path = folder / "t10k-labels-idx1-ubyte"
+    path.write_bytes(b"\x00\x00\x08\x03" + path.read_bytes()[4:])
+    return "magic number"
+
+
+def fewer_labels(folder: Path) -> str:
+    path = folder / "train-labels-idx1-ubyte"
+    content = path.read_bytes()
+    count = len(content) - 8 - 1
+    path.write_bytes(content[:4] + count.to_bytes(4, "big") + content[8:-1])
+    return "as many labels as images"
+
+
+def other_shape(folder: Path) -> str:
+    path = folder / "t10k-images-idx3-ubyte"
+    content = path.read_bytes()
+    shape = (14).to_bytes(4, "big") + (56).to_bytes(4, "big")
+    path.write_bytes(content[:8] + shape + content[16:])
+    return "14 x 56"
+
+
+def label_beyond_nine(folder: Path) -> str:
+    path = folder / "train-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0a")
+    return "digits from 0 to 9"
+
+
+@pytest.fixture
+def idx_folder(tmp_path: Path) -> Path:
+    """A small dataset in MNIST's format: 100 and 50 of the 5,000 shipped digits."""
+    from tasks.load import load
+
+    data = load.fn("mnist-5k")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    for name, array, count in (
+        ("train-images-idx3-ubyte", data.train_images, 100),
+        ("train-labels-idx1-ubyte", data.train_labels, 100),
+        ("t10k-images-idx3-ubyte", data.test_images, 50),
+        ("t10k-labels-idx1-ubyte", data.test_labels, 50),
+    ):
+        part = array[:: len(array) // count][:count]
+        magic = bytes([0, 0, 8, part.ndim])
+        sizes = b"".join(size.to_bytes(4, "big") for size in part.shape)
+        (folder / name).write_bytes(magic + sizes + part.tobytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    "damage", [truncated, wrong_magic, fewer_labels, other_shape, label_beyond_nine]
+)
+def test_broken_data_fails_before_training_and_its_row_says_why(home, idx_folder, damage):
+    message = damage(idx_folder)
+
+    state = run(dataset=str(idx_folder))
+
+    (row,) = rows(home)
+    assert state.name == "Failed"
+    assert message in state.message
+    assert "\n" not in state.message
+    assert (row["status"], row["reason"]) == ("failed", state.message)
+    assert row["fit_s"] is None
+    assert not (home / "models").exists()
+
+
+def test_a_folder_with_some_files_compressed_is_as_good_as_plain(home, idx_folder):
+    plain = idx_folder / "train-images-idx3-ubyte"
+    with gzip.open(f"{plain}.gz", "wb") as packed:
+        packed.write(plain.read_bytes())
+    plain.unlink()
+
+    state = run(dataset=str(idx_folder), min_accuracy=0.0, epochs=1)
+
+    (row,) = rows(home)
+    assert state.name == "Promoted"
+    assert (row["dataset"], row["train_total"], row["test_total"]) == ("small", 100, 50)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"epochs": 0}, {"min_accuracy": 1.5}, {"architecture": "x"}, {"name": "a b"}]
+)
+def test_the_flow_refuses_what_is_out_of_bounds_before_it_runs(home, parameters):
+    state = run(**parameters)
+
+    assert state.is_failed()
+    assert next(iter(parameters)) in state.message
+    assert not (home / "metrics.db").exists()
+
+
+def test_the_flow_file_is_short_and_shows_the_steps_in_their_order():
+    text = (PROJECT / "flows/retrain.py").read_text()
+    steps = ["record", "load", "validate", "preprocess", "build", "train", "evaluate", "stage",
+             "gate", "promote", "report"]  # fmt: skip
+
+    assert len(text.splitlines()) <= 80
+    body = text[text.index("with record(") :]
+    positions = [body.index(f"{step}(") for step in steps]
+    assert positions == sorted(positions)
+
+
+def test_prefect_yaml_has_only_keys_that_prefect_knows():
+    from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel
+
+    config = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+
+    assert set(config) <= set(PrefectYamlModel.model_fields) | {"pull", "name"}
+    for deployment in config["deployments"]:
+        assert set(deployment) <= set(DeploymentConfig.model_fields)
+    (nightly,) = config["deployments"]
+    assert nightly["schedules"] == [{"cron": "0 2 * * *", "timezone": "UTC"}]
+    assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
