@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from storage.errors import DatabaseError
 from storage.schema import REVISION
@@ -52,9 +53,9 @@ def explained(where: URL) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OSError, ImportError) as error:
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
         raise DatabaseError(
-            f"the metrics database {where.render_as_string(hide_password=True)} cannot be used:"
+            f"the metrics database {where.set(query={}).render_as_string()} cannot be used:"
             f" {cause}; check DIGITS_HOME and DIGITS_DATABASE_URL"
         ) from error
 
@@ -62,17 +63,17 @@ def explained(where: URL) -> Iterator[None]:
 def _parse(url: str) -> URL:
     try:
         return make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):
         raise DatabaseError(
             "DIGITS_DATABASE_URL: expected an SQLAlchemy URL such as"
             " sqlite:////srv/digits/metrics.db, received something that is none"
-        ) from error
+        ) from None
 
 
 def _engine(where: URL) -> Engine:
     if where.get_backend_name() != "sqlite":
         return create_engine(where)
-    engine = create_engine(where, connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = create_engine(where, connect_args={"timeout": BUSY_TIMEOUT_S}, poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:

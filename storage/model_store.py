@@ -75,18 +75,23 @@ class ModelStore:
         """
         version = self._versions / run_id
         with self._explained(), FileLock(self.folder / ".lock"):
-            self._versions.mkdir(exist_ok=True)
-            (self._staging / run_id).rename(version)
-            _sync(self._versions)
             before = self.champion()
+            candidate = self._staging / run_id
             pointer = Pointer(
                 generation=before.generation + 1 if before else 1,
                 version=run_id,
-                digest=_sha256(version / MANIFEST),
+                digest=_sha256(candidate / MANIFEST),
             )
             fresh = self.folder / f".{POINTER}.{run_id}"
-            _write(fresh, json.dumps(asdict(pointer), indent=2))
-            fresh.replace(self.folder / POINTER)
+            try:
+                # What can fail for want of space comes before the candidate is moved.
+                _write(fresh, json.dumps(asdict(pointer), indent=2))
+                self._versions.mkdir(exist_ok=True)
+                candidate.rename(version)
+                _sync(self._versions)
+                fresh.replace(self.folder / POINTER)
+            finally:
+                fresh.unlink(missing_ok=True)
             _sync(self.folder)
         return pointer
 
@@ -103,15 +108,20 @@ class ModelStore:
         path = self.folder / POINTER
         with self._explained():
             try:
-                text = path.read_text(encoding="utf-8")
+                content = path.read_bytes()
             except FileNotFoundError:
                 return None
         try:
-            return Pointer(**json.loads(text))
+            pointer = Pointer(**json.loads(content))
+            found = (type(pointer.generation), type(pointer.version), type(pointer.digest))
+            if found != (int, str, str):
+                raise TypeError(found)
         except (ValueError, TypeError) as error:
             raise ModelStoreError(
-                f"{path}: expected JSON with generation, version and digest, received {text[:80]!r}"
+                f"{path}: expected JSON with generation, version and digest,"
+                f" received {content[:80]!r}"
             ) from error
+        return pointer
 
     def version(self, run_id: str) -> Path:
         """The folder of a version."""

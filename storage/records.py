@@ -20,7 +20,7 @@ class Bounds:
 
     def check(self, name: str, value: float) -> None:
         """Raise InvalidParameterError unless ``low <= value <= high``; NaN never passes."""
-        if not (math.isfinite(value) and self.low <= value <= self.high):
+        if not self.low <= value <= self.high:
             raise InvalidParameterError(f"{name}: expected {self}, received {value}")
 
     def __str__(self) -> str:
@@ -29,9 +29,9 @@ class Bounds:
 
 EPOCHS = Bounds(1, 1000)
 BATCH_SIZE = Bounds(1, 65536)
-LEARNING_RATE = Bounds(1e-6, 1.0)
+LEARNING_RATE = Bounds(1e-6, 1)
 SEED = Bounds(0, 2**32 - 1)
-MIN_ACCURACY = Bounds(0.0, 1.0)
+MIN_ACCURACY = Bounds(0, 1)
 
 
 class Status(StrEnum):

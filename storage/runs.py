@@ -125,10 +125,9 @@ class Runs:
         with self._explained(), self._writing() as session:
             found = session.scalars(running.values(values).returning(Run.run_id)).first()
         if found is None:
-            raise RunClosedError(
-                f"expected run {run_id} to be running, found it {self.get(run_id).status};"
-                " it was without a sign of life for longer than DIGITS_LEASE_S"
-            )
+            status = self.get(run_id).status
+            why = "; it gave no sign of life for DIGITS_LEASE_S" if status == Status.LOST else ""
+            raise RunClosedError(f"expected run {run_id} to be running, found it {status}{why}")
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -36,6 +36,10 @@ class Run(Base):
     """One execution of the flow ``retrain``. ``docs/metrics.md`` says what each column means."""
 
     __tablename__ = "runs"
+    __table_args__ = (
+        Index("runs_by_dataset", "dataset", "started_at"),
+        Index("runs_by_start", "started_at"),
+    )
 
     run_id: Mapped[str] = mapped_column(primary_key=True)
     status: Mapped[str]
@@ -49,14 +53,14 @@ class Run(Base):
     test_correct: Mapped[int | None]
     test_total: Mapped[int | None]
     min_accuracy: Mapped[float]
-    reason: Mapped[str | None]
+    reason: Mapped[str | None] = mapped_column(Text)
     rules: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
     generation: Mapped[int | None]
     architecture: Mapped[str]
     epochs: Mapped[int]
     batch_size: Mapped[int]
     learning_rate: Mapped[float]
-    seed: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
     train_loss: Mapped[float | None]
     train_accuracy: Mapped[float | None]
     train_total: Mapped[int | None]

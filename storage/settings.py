@@ -39,6 +39,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             is no number of seconds from 1 to 86400.
     """
     home = Path(environment.get("DIGITS_HOME") or PROJECT / "var").expanduser().absolute()
+    if "?" in str(home):
+        raise InvalidParameterError(
+            f"DIGITS_HOME: expected a folder without '?' in its path, received {str(home)!r}"
+        )
     url = environment.get("DIGITS_DATABASE_URL") or f"sqlite:///{home / 'metrics.db'}"
     return Settings(
         home=home,
@@ -52,11 +56,12 @@ def _folder(url: str | None, default: Path) -> Path:
     if not url:
         return default
     parts = urlsplit(url)
-    if parts.scheme == "file":
+    if parts.scheme == "file" and parts.netloc in {"", "localhost"} and parts.path[:1] == "/":
         return Path(unquote(parts.path))
     if parts.scheme:
         raise InvalidParameterError(
-            f"DIGITS_MODELS_URL: expected a folder or a file:// URL, received {url!r}"
+            "DIGITS_MODELS_URL: expected a folder or a file:// URL with an absolute path,"
+            f" received one that begins with {parts.scheme}:"
         )
     return Path(url).expanduser().absolute()
 

@@ -32,8 +32,9 @@ def _finite(evaluation: Evaluation) -> Rule:
 def _accuracy(evaluation: Evaluation, min_accuracy: float) -> Rule:
     correct, total = evaluation.correct, evaluation.total
     # In decimals: as floats 0.07 of 100 images are 7.000000000000001.
-    required = Decimal(str(min_accuracy)) * total
-    needed = int(required.to_integral_value(ROUND_CEILING)) if required.is_finite() else None
+    needed = None
+    if math.isfinite(min_accuracy):
+        needed = int((Decimal(str(min_accuracy)) * total).to_integral_value(ROUND_CEILING))
     return Rule(
         name="accuracy",
         required=f"at least {min_accuracy:g}" + (f" ({needed:,})" if needed is not None else ""),

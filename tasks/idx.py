@@ -29,7 +29,7 @@ def find_files(folder: Path) -> dict[str, Path]:
         DatasetNotFoundError: If the folder or a file of it is missing.
     """
     expected = "mnist, mnist-5k or a folder with MNIST's four IDX files"
-    if not folder.is_dir():
+    if not _is_folder(folder):
         raise DatasetNotFoundError(
             f"dataset: expected {expected}, received {folder}, which is no folder"
         )
@@ -43,6 +43,13 @@ def find_files(folder: Path) -> dict[str, Path]:
             )
         found[key] = paths[0]
     return found
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, or a folder that may not be looked into
+        return False
 
 
 def read_images(path: Path) -> NDArray[np.uint8]:

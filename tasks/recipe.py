@@ -3,6 +3,7 @@
 import secrets
 from pathlib import Path
 
+from storage.errors import DatasetNotFoundError
 from storage.records import SEED, Recipe
 
 MNIST = "mnist"
@@ -62,7 +63,13 @@ def locate(dataset: str) -> tuple[str, str]:
     """
     if dataset in DOWNLOADED_OR_SHIPPED:
         return dataset, dataset
-    folder = Path(dataset).expanduser().resolve()
+    try:
+        folder = Path(dataset).expanduser().resolve()
+    except (RuntimeError, ValueError) as error:
+        raise DatasetNotFoundError(
+            "dataset: expected mnist, mnist-5k or a folder with MNIST's four IDX files,"
+            f" received {dataset!r}, which is no path ({error})"
+        ) from error
     return str(folder), folder.name
 
 

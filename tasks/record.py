@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from storage.database import open_database
-from storage.errors import DatabaseError, DigitsError, RunClosedError
+from storage.errors import DatabaseError, DigitsError, ModelStoreError, RunClosedError
 from storage.model_store import ModelStore
 from storage.records import Decision, Evaluation, Recipe, Status
 from storage.runs import Runs
@@ -120,11 +120,19 @@ def _close(run: RunInProgress, status: Status, reason: str) -> None:
     """Close the row after an error, unless it has its status, or its promotion stands."""
     if run.outcome is not None:
         return
-    champion = run.store.champion()
-    if champion is not None and champion.version == run.id:
-        run.finish(Status.PROMOTED, reason, generation=champion.generation)
-    else:
-        run.finish(status, reason)
+    try:
+        champion = run.store.champion()
+    except ModelStoreError:
+        champion = None  # a pointer that cannot be read does not name this run
+    try:
+        if champion is not None and champion.version == run.id:
+            run.finish(Status.PROMOTED, reason, generation=champion.generation)
+        else:
+            run.finish(status, reason)
+    except DigitsError as error:
+        # Lost meanwhile, or the database is gone: the row stays, the state says why.
+        log.warning("%s", error)
+        run.outcome = (Status.FAILED, reason)
 
 
 def _keep_lease(run: RunInProgress, ended: threading.Event, lease_s: float) -> None:

@@ -73,7 +73,8 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> list[Epoch]
         if not (math.isfinite(epoch.loss) and finite):
             raise TrainingDivergedError(
                 f"expected finite loss and weights after epoch {number}, received loss"
-                f" {epoch.loss}; try a smaller learning rate than {recipe.learning_rate:g}"
+                f" {epoch.loss:g}{'' if finite else ' and weights that are not finite'};"
+                f" look for NaN in the data, or lower the learning rate ({recipe.learning_rate:g})"
             )
         log.info(
             "epoch %*d/%d  loss %.4f  accuracy %.4f  %.1f s",

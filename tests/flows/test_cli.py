@@ -10,8 +10,8 @@ from flows.cli import cli
 
 BAD_RECIPES = [
     (["--epochs", "0"], "epochs: expected a number from 1 to 1000, received 0"),
-    (["--min-accuracy", "1.5"], "min_accuracy: expected a number from 0 to 1.0, received 1.5"),
-    (["--min-accuracy", "nan"], "min_accuracy: expected a number from 0 to 1.0, received nan"),
+    (["--min-accuracy", "1.5"], "min_accuracy: expected a number from 0 to 1, received 1.5"),
+    (["--min-accuracy", "nan"], "min_accuracy: expected a number from 0 to 1, received nan"),
     (["--learning-rate", "inf"], "received inf"),
     (["--seed", "-1"], "received -1"),
     (["--batch-size", "0"], "received 0"),

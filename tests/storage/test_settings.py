@@ -1,0 +1,102 @@
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.engine import make_url
+
+from storage.errors import InvalidParameterError
+from storage.settings import read_settings
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def test_home_is_var_in_the_projects_folder_whatever_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = read_settings({})
+    assert settings.home == PROJECT / "var"
+    assert make_url(settings.database_url).database == str(PROJECT / "var" / "metrics.db")
+    assert settings.models == PROJECT / "var" / "models"
+    assert settings.lease_s == 120.0
+
+
+def test_digits_home_moves_everything_and_may_begin_with_a_tilde_or_be_relative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for told in ("~/d", "d", str(tmp_path / "d")):
+        settings = read_settings({"DIGITS_HOME": told})
+        assert settings.home == settings.models.parent == tmp_path / "d"
+        assert make_url(settings.database_url).database == str(tmp_path / "d" / "metrics.db")
+
+
+@pytest.mark.parametrize("name", ["a b", "a#b", "50%", "é", "a&b=c", "a+b", "a@b:c"])
+def test_digits_home_may_have_a_name_that_means_something_in_a_url(
+    tmp_path: Path, name: str
+) -> None:
+    settings = read_settings({"DIGITS_HOME": str(tmp_path / name)})
+    url = make_url(settings.database_url)
+    assert url.database == str(tmp_path / name / "metrics.db")
+    assert not url.query
+
+
+def test_a_home_with_a_question_mark_is_refused_since_a_database_url_cannot_hold_it() -> None:
+    with pytest.raises(InvalidParameterError, match=r"^DIGITS_HOME: expected .*received .*a\?b"):
+        read_settings({"DIGITS_HOME": "/srv/a?b"})
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    names = ("DIGITS_HOME", "DIGITS_DATABASE_URL", "DIGITS_MODELS_URL", "DIGITS_LEASE_S")
+    assert read_settings(dict.fromkeys(names, "")) == read_settings({})
+
+
+def test_database_and_models_can_each_be_moved_elsewhere(tmp_path: Path) -> None:
+    settings = read_settings(
+        {
+            "DIGITS_HOME": "/srv/digits",
+            "DIGITS_DATABASE_URL": "postgresql://db.example/digits",
+            "DIGITS_MODELS_URL": f"file://{tmp_path}/my%20models",
+        }
+    )
+    assert settings.database_url == "postgresql://db.example/digits"
+    assert settings.models == tmp_path / "my models"
+    assert read_settings({"DIGITS_MODELS_URL": str(tmp_path)}).models == tmp_path
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://bucket/models", "https://example.org/models", "file://elsewhere/models", "file://"],
+)
+def test_a_models_url_that_names_no_local_folder_is_refused(url: str) -> None:
+    with pytest.raises(InvalidParameterError) as refused:
+        read_settings({"DIGITS_MODELS_URL": url})
+    message = str(refused.value)
+    assert message.startswith("DIGITS_MODELS_URL: expected a folder or a file:// URL")
+    assert "received" in message
+    assert "\n" not in message
+
+
+def test_a_models_url_that_is_refused_does_not_tell_its_password() -> None:
+    with pytest.raises(InvalidParameterError) as refused:
+        read_settings({"DIGITS_MODELS_URL": "s3://key:hunter2@bucket/models"})
+    assert "hunter2" not in str(refused.value)
+
+
+@given(seconds=st.floats(allow_nan=False))
+def test_a_lease_is_taken_only_from_one_second_to_one_day(seconds: float) -> None:
+    environment = {"DIGITS_LEASE_S": repr(seconds)}
+    if 1 <= seconds <= 86400:
+        assert read_settings(environment).lease_s == seconds
+    else:
+        with pytest.raises(InvalidParameterError, match=r"^DIGITS_LEASE_S: expected .*received .*"):
+            read_settings(environment)
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", " ", "1 minute", str(math.inf), "0", "-5"])
+def test_a_lease_that_is_no_number_of_seconds_is_refused(text: str) -> None:
+    with pytest.raises(InvalidParameterError, match=f"received {text!r}"):
+        read_settings({"DIGITS_LEASE_S": text})

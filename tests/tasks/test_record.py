@@ -1,0 +1,316 @@
+import logging
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from storage.errors import DatabaseError, InvalidDataError, ModelStoreError
+from storage.records import Decision, Evaluation, Recipe, Rule, Status
+from storage.settings import Settings
+from tasks.promote import promote
+from tasks.record import RunInProgress, record
+
+EVALUATION = Evaluation(loss=0.25, confusion=((9, 1), (0, 10)))
+YES = Decision((Rule("accuracy", "at least 0.9", "19 of 20 right", passed=True),))
+NO = Decision((Rule("accuracy", "at least 0.99", "19 of 20 right", passed=False),))
+
+
+@pytest.fixture
+def recipe(new_recipe: Callable[..., Recipe]) -> Recipe:
+    return new_recipe(dataset="mine")
+
+
+@pytest.fixture
+def sql(engine: Engine, settings: Settings) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(settings.home / "metrics.db", isolation_level=None)) as made:
+        made.row_factory = sqlite3.Row
+        yield made
+
+
+def only_row(sql: sqlite3.Connection) -> dict[str, Any]:
+    """The one row that there is: more, or none, is a failure."""
+    (row,) = sql.execute("SELECT * FROM runs").fetchall()
+    return dict(row)
+
+
+def stage_small(run: RunInProgress) -> None:
+    """A candidate of one small file, where the network does not matter."""
+    run.note(weights_digest="ab" * 32)
+    run.store.stage(run.id, lambda folder: (folder / "model.tflite").touch(), {})
+
+
+def promote_one(recipe: Recipe, settings: Settings) -> RunInProgress:
+    """A run to its end: what the flow does after training."""
+    with record(recipe, settings) as run:
+        stage_small(run)
+        run.decided(EVALUATION, YES)
+        promote.fn(run, YES)
+    return run
+
+
+def run_into(
+    error: BaseException,
+    recipe: Recipe,
+    settings: Settings,
+    step: Callable[[RunInProgress], object] = RunInProgress.note,
+) -> None:
+    """A run that gets as far as this step, and then meets an error."""
+    with record(recipe, settings) as run:
+        stage_small(run)
+        run.decided(EVALUATION, YES)
+        step(run)
+        raise error
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline, "waited for 20 s in vain"
+        time.sleep(0.02)
+
+
+def candidates(settings: Settings) -> list[Path]:
+    return list(settings.models.glob("*/staging/*"))
+
+
+def test_a_run_that_passes_the_gate_is_promoted_in_store_row_and_state(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    run = promote_one(recipe, settings)
+    row = only_row(sql)
+    assert (row["run_id"], row["status"], row["generation"]) == (run.id, "promoted", 1)
+    assert row["reason"] == "19 of 20 right"
+    assert (row["test_correct"], row["test_total"], row["test_accuracy"]) == (19, 20, 0.95)
+    assert row["test_loss"] == 0.25
+    assert run.store.champion().version == run.id
+    assert candidates(settings) == []
+    state = run.state()
+    assert (state.type.value, state.name) == ("COMPLETED", "Promoted")
+    assert state.message == "19 of 20 right"
+
+
+def test_a_run_that_does_not_pass_is_rejected_and_the_champion_stays(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    champion = promote_one(recipe, settings).store.champion()
+    with record(recipe, settings) as run:
+        stage_small(run)
+        run.decided(EVALUATION, NO)
+        promote.fn(run, NO)
+    row = sql.execute("SELECT * FROM runs WHERE run_id = ?", (run.id,)).fetchone()
+    assert (row["status"], row["generation"]) == ("rejected", None)
+    assert row["reason"] == "accuracy: 19 of 20 right, required at least 0.99"
+    assert row["test_correct"] == 19
+    assert run.store.champion() == champion
+    assert candidates(settings) == []
+    state = run.state()
+    assert (state.type.value, state.name) == ("COMPLETED", "Rejected")
+    assert state.message == row["reason"]
+
+
+def test_a_loss_that_is_no_number_leaves_its_column_empty(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    with record(recipe, settings) as run:
+        run.decided(replace(EVALUATION, loss=float("nan")), NO)
+        promote.fn(run, NO)
+    row = only_row(sql)
+    assert (row["status"], row["test_loss"], row["test_correct"]) == ("rejected", None, 19)
+
+
+def test_an_error_of_ours_ends_the_run_as_failed_with_its_message(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    with record(recipe, settings) as run:
+        stage_small(run)
+        raise InvalidDataError("expected digits, received letters")
+    row = only_row(sql)
+    assert (row["status"], row["reason"]) == ("failed", "expected digits, received letters")
+    assert row["finished_at"] is not None
+    assert candidates(settings) == []
+    state = run.state()
+    assert (state.type.value, state.message) == ("FAILED", "expected digits, received letters")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (ZeroDivisionError("by zero"), "failed", "ZeroDivisionError: by zero"),
+        (KeyboardInterrupt(), "cancelled", "ended from outside (KeyboardInterrupt)"),
+        (SystemExit(1), "cancelled", "ended from outside (SystemExit)"),
+    ],
+)
+def test_any_other_error_is_written_to_the_row_and_raised_again(
+    recipe: Recipe,
+    settings: Settings,
+    sql: sqlite3.Connection,
+    error: BaseException,
+    status: str,
+    reason: str,
+) -> None:
+    with pytest.raises(type(error)):
+        run_into(error, recipe, settings)
+    row = only_row(sql)
+    assert (row["status"], row["reason"]) == (status, reason)
+    assert candidates(settings) == []
+
+
+def test_an_error_after_the_promotion_does_not_take_it_back(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_into(ZeroDivisionError(), recipe, settings, lambda run: promote.fn(run, YES))
+    row = only_row(sql)
+    assert (row["status"], row["reason"]) == ("promoted", YES.reason)
+
+
+def test_an_error_between_the_swap_and_the_row_leaves_the_row_promoted(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_into(KeyboardInterrupt(), recipe, settings, lambda run: run.store.promote(run.id))
+    row = only_row(sql)
+    assert (row["status"], row["generation"]) == ("promoted", 1)
+
+
+def test_a_run_that_fails_while_the_pointer_is_damaged_is_closed_all_the_same(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    pointer = settings.models / recipe.dataset / "champion.json"
+    pointer.parent.mkdir(parents=True)
+    pointer.write_text("damaged")
+    with record(recipe, settings) as run:
+        stage_small(run)
+        run.decided(EVALUATION, YES)
+        promote.fn(run, YES)
+    row = only_row(sql)
+    assert row["status"] == "failed"
+    assert "champion.json" in row["reason"]
+    assert run.state().type.value == "FAILED"
+    assert candidates(settings) == []
+
+
+def test_a_run_whose_model_cannot_be_stored_is_closed_as_failed(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    settings.models.touch()  # a file where the folder should be
+    with record(recipe, settings) as run:
+        stage_small(run)
+    row = only_row(sql)
+    assert row["status"] == "failed"
+    assert row["reason"].startswith("the model store ")
+    assert run.state().message == row["reason"]
+
+
+def test_a_run_that_was_given_up_as_lost_promotes_nothing_and_stays_lost(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    champion = promote_one(recipe, settings).store.champion()
+    with record(recipe, settings) as run:
+        stage_small(run)
+        run.decided(EVALUATION, YES)
+        sql.execute(
+            "UPDATE runs SET status = 'lost', finished_at = started_at WHERE status = 'running'"
+        )
+        promote.fn(run, YES)
+    assert run.store.champion() == champion
+    (status,) = sql.execute("SELECT status FROM runs WHERE run_id = ?", (run.id,)).fetchone()
+    assert status == "lost"
+    assert candidates(settings) == []
+    state = run.state()
+    assert state.type.value == "FAILED"
+    assert "lost" in state.message
+
+
+def test_a_row_that_cannot_be_opened_stops_the_run_before_it_begins(
+    recipe: Recipe, settings: Settings
+) -> None:
+    settings.home.mkdir()
+    (settings.home / "metrics.db").write_bytes(b"no database" * 100)
+    begun = False
+    with pytest.raises(DatabaseError), record(recipe, settings):
+        begun = True
+    assert not begun
+    assert not settings.models.exists()
+
+
+def test_a_long_step_keeps_its_lease(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    with record(recipe, replace(settings, lease_s=0.4)) as run:
+        first = run.runs.get(run.id).lease_expires_at
+        # Until a lease stands that was given when the first had run out.
+        later = first + timedelta(seconds=0.4)
+        wait_until(lambda: run.runs.get(run.id).lease_expires_at > later)
+        assert only_row(sql)["status"] == "running"
+
+
+def test_a_lease_that_cannot_be_renewed_is_a_warning_and_tried_again(
+    recipe: Recipe,
+    settings: Settings,
+    sql: sqlite3.Connection,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        caplog.at_level(logging.WARNING, "digits"),
+        record(recipe, replace(settings, lease_s=0.4)) as run,
+    ):
+        sql.execute("ALTER TABLE runs RENAME TO elsewhere")
+        wait_until(lambda: "no such table" in caplog.text)
+        sql.execute("ALTER TABLE elsewhere RENAME TO runs")
+        before = run.runs.get(run.id).lease_expires_at
+        wait_until(lambda: run.runs.get(run.id).lease_expires_at > before)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_is_lost_when_the_next_begins_and_its_candidate_removed(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    program = f"""
+import time
+from dataclasses import replace
+from datetime import timedelta
+from storage.records import Recipe
+from storage.settings import read_settings
+from tasks.record import record
+settings = replace(read_settings({{"DIGITS_HOME": {str(settings.home)!r}}}), lease_s=1.0)
+with record(Recipe(**{vars(recipe)!r}), settings) as run:
+    run.store.stage(run.id, lambda folder: (folder / "model.tflite").touch(), {{}})
+    print(run.id, flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as process:
+        killed = process.stdout.readline().strip()
+        os.kill(process.pid, signal.SIGKILL)
+    assert only_row(sql)["status"] == "running"
+    assert [path.name for path in candidates(settings)] == [killed]
+    time.sleep(1.1)
+    run = promote_one(recipe, settings)
+    statuses = dict(sql.execute("SELECT run_id, status FROM runs").fetchall())
+    assert statuses == {killed: Status.LOST, run.id: Status.PROMOTED}
+    assert candidates(settings) == []
+
+
+def test_a_pointer_that_cannot_be_swapped_is_an_error_and_the_champion_stays(
+    recipe: Recipe, settings: Settings
+) -> None:
+    champion = promote_one(recipe, settings).store.champion()
+    run = RunInProgress(recipe, settings)
+    run.decided(EVALUATION, YES)
+    with pytest.raises(ModelStoreError):
+        promote.fn(run, YES)  # it staged nothing
+    assert run.store.champion() == champion
+    assert run.outcome is None

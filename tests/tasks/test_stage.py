@@ -1,0 +1,107 @@
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from storage.errors import ModelStoreError
+from storage.settings import Settings, read_settings
+from tasks.record import RunInProgress, record
+from tasks.stage import stage, weights_digest
+
+
+@pytest.fixture(scope="module")
+def staged(trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, ...]]:
+    """The candidate of each trained network: its run, its folder and its settings."""
+    settings = read_settings({"DIGITS_HOME": str(tmp_path_factory.mktemp("home"))})
+    with record(trained.recipe, settings) as run:
+        run.loaded(trained.dataset)
+        stage.fn(run, trained.model, trained.evaluation)
+        yield run, run.store.folder / "staging" / run.id, settings
+
+
+def answers_of_tflite(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities, from the runtime that serves the model: no TensorFlow, raw pixels."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    (pixels,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert pixels["dtype"] == np.uint8
+    interpreter.resize_tensor_input(pixels["index"], images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(pixels["index"], images)
+    interpreter.invoke()
+    return interpreter.get_tensor(output["index"])
+
+
+def test_the_saved_network_has_the_same_weights_and_gives_the_same_count(trained, staged) -> None:
+    import keras
+
+    run, folder, settings = staged
+    saved = keras.models.load_model(folder / "model.keras")
+    answers = saved.predict(trained.test.inputs, verbose=0).argmax(axis=1)
+    assert (answers == trained.dataset.test_labels).sum() == trained.evaluation.correct
+    with closing(sqlite3.connect(settings.home / "metrics.db")) as sql:
+        kept = sql.execute("SELECT weights_digest FROM runs WHERE run_id = ?", (run.id,))
+        assert kept.fetchone() == (weights_digest(saved),)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_the_model_for_serving_takes_raw_pixels_and_gives_the_same_answers(
+    trained, staged, batch: int
+) -> None:
+    _, folder, _ = staged
+    images = trained.dataset.test_images[-batch:]
+    probabilities = answers_of_tflite(folder / "model.tflite", images)
+    expected = trained.model.predict(trained.test.inputs[-batch:], verbose=0)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    if batch == 1000:
+        right = probabilities.argmax(axis=1) == trained.dataset.test_labels
+        assert right.sum() == trained.evaluation.correct
+
+
+def test_the_manifest_tells_the_files_and_where_the_model_comes_from(trained, staged) -> None:
+    run, folder, _ = staged
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert set(manifest["files"]) == {"model.keras", "model.tflite"}
+    assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
+    for name, told in manifest["files"].items():
+        content = (folder / name).read_bytes()
+        assert told == {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+    assert manifest["version"] == run.id
+    assert manifest["weights_digest"] == weights_digest(trained.model)
+    assert manifest["data_digest"] == trained.dataset.digest
+    assert manifest["test_correct"] == trained.evaluation.correct
+    assert manifest["test_total"] == 1000
+    assert {name: manifest[name] for name in asdict(trained.recipe)} == asdict(trained.recipe)
+    assert {"code_commit", "code_dirty", "versions", "host"} <= set(manifest)
+
+
+def test_a_network_that_cannot_be_stored_is_an_error_of_one_line(
+    trained, settings: Settings
+) -> None:
+    settings.home.mkdir()
+    (settings.home / "file").touch()
+    run = RunInProgress(trained.recipe, replace(settings, models=settings.home / "file"))
+    with pytest.raises(ModelStoreError) as refused:
+        stage.fn(run, trained.model, trained.evaluation)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_digest_of_weights_tells_apart_what_differs_in_one_weight(trained) -> None:
+    import keras
+
+    other = keras.models.clone_model(trained.model)
+    weights = trained.model.get_weights()
+    other.set_weights(weights)
+    assert weights_digest(other) == weights_digest(trained.model)
+    weights[-1][-1] = np.nextafter(weights[-1][-1], np.float32(1))
+    other.set_weights(weights)
+    assert weights_digest(other) != weights_digest(trained.model)

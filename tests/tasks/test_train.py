@@ -1,0 +1,109 @@
+import json
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from storage.errors import TrainingDivergedError
+from storage.records import ARCHITECTURES, Recipe
+from tasks.build import build
+from tasks.load import Dataset
+from tasks.preprocess import Examples, preprocess
+from tasks.stage import weights_digest
+from tasks.train import train
+
+
+@pytest.fixture(scope="module")
+def examples(few: Dataset) -> Examples:
+    """130 training examples: not a multiple of any batch size below."""
+    training, _ = preprocess.fn(few)
+    return Examples(training.inputs[:130], training.targets[:130])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "batch_size"),
+    [("mlp", 1), ("mlp", 50), ("mlp", 130), ("mlp", 1000), ("cnn", 50), ("cnn", 130)],
+)
+def test_our_loop_ends_at_the_weights_and_curve_of_keras_own_fit(
+    new_recipe: Callable[..., Recipe], examples: Examples, architecture: str, batch_size: int
+) -> None:
+    recipe = new_recipe(architecture=architecture, batch_size=batch_size)
+    ours = build.fn(recipe)
+    curve = train.fn(ours, examples, recipe)
+
+    theirs = build.fn(recipe)
+    order = np.random.default_rng(recipe.seed)
+    history = []
+    for _ in range(recipe.epochs):
+        shuffled = order.permutation(len(examples.inputs))
+        history.append(
+            theirs.fit(
+                examples.inputs[shuffled],
+                examples.targets[shuffled],
+                batch_size=batch_size,
+                shuffle=False,
+                verbose=0,
+            ).history
+        )
+    # Both start alike and draw the same dropout, so that it is float arithmetic alone
+    # that might differ; on one machine it does not.
+    for own, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-6)
+    assert [epoch.loss for epoch in curve] == pytest.approx(
+        [epoch["loss"][0] for epoch in history], rel=1e-5
+    )
+    assert [epoch.accuracy for epoch in curve] == pytest.approx(
+        [epoch["accuracy"][0] for epoch in history], abs=1e-6
+    )
+    assert all(epoch.duration_s > 0 for epoch in curve)
+
+
+def test_the_weights_follow_from_the_seed(
+    new_recipe: Callable[..., Recipe], examples: Examples
+) -> None:
+    def digest(seed: int) -> str:
+        recipe = new_recipe(seed=seed)
+        model = build.fn(recipe)
+        train.fn(model, examples, recipe)
+        return weights_digest(model)
+
+    assert digest(3) == digest(3) != digest(4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_training_fails_when_a_single_pixel_is_no_number(
+    new_recipe: Callable[..., Recipe], examples: Examples, value: float
+) -> None:
+    inputs = examples.inputs.copy()
+    inputs[77, 400] = value
+    recipe = new_recipe(epochs=3)
+    with pytest.raises(TrainingDivergedError, match=r"^expected finite .* epoch 1, received loss"):
+        train.fn(build.fn(recipe), Examples(inputs, examples.targets), recipe)
+
+
+@pytest.mark.slow
+def test_two_new_processes_reach_the_same_weights_from_the_same_seed(
+    at_once: Callable[[str, str, Sequence[Sequence[object]]], list[str]],
+) -> None:
+    prepare = """
+import json
+from storage.records import ARCHITECTURES, Recipe
+from tasks.build import build
+from tasks.load import load
+from tasks.preprocess import preprocess
+from tasks.stage import weights_digest
+from tasks.train import train
+"""
+    work = """
+training, _ = preprocess.fn(load.fn('mnist-5k'))
+for architecture in ARCHITECTURES:
+    recipe = Recipe('mnist-5k', 'mnist-5k', architecture, 2, 128, 0.001, 11, 0.5)
+    model = build.fn(recipe)
+    curve = [(epoch.loss, epoch.accuracy) for epoch in train.fn(model, training, recipe)]
+    print(json.dumps([weights_digest(model), curve]))
+"""
+    first, second = at_once(prepare, work, [[], []])
+    assert first == second
+    digests = {json.loads(line)[0] for line in first.splitlines()}
+    assert len(digests) == len(ARCHITECTURES)
