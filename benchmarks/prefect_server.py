@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
+from flows.server import answers
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 10
@@ -50,7 +50,7 @@ def prefect_server(home: Path) -> Iterator[dict[str, str]]:
         )
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not _answers(environment["PREFECT_API_URL"]):
+        while not answers(environment["PREFECT_API_URL"]):
             if server.poll() is not None or time.monotonic() > deadline:
                 sys.exit(f"expected the Prefect server to start, it said:\n{log.read_text()}")
             time.sleep(0.2)
@@ -63,12 +63,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _answers(api_url: str) -> bool:
-    with suppress(httpx.HTTPError):
-        return httpx.get(f"{api_url}/health").text == "true"
-    return False
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

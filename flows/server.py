@@ -26,6 +26,7 @@ from storage.errors import ServerError
 log = logging.getLogger("digits")
 
 START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 8
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -117,4 +118,7 @@ def _embedded_server() -> Iterator[str]:
     finally:
         if server.stdin:
             server.stdin.close()
-        server.wait()
+        try:
+            server.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            server.kill()

@@ -19,17 +19,18 @@ from prefect.settings import (
     save_profiles,
 )
 
-from flows.server import START_TIMEOUT_S, answers, is_local, unreachable
+from flows.server import START_TIMEOUT_S, STOP_TIMEOUT_S, answers, is_local, unreachable
 from storage.errors import ServerError
 from storage.settings import PROJECT, Settings
 
 POOL = "digits"
 PROFILE = "digits"
-STOP_TIMEOUT_S = 8
+# Ctrl-C, systemd, and a terminal that is closed.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_until_stopped(settings: Settings, port: int | None) -> None:
-    """Start what does not run yet, and keep it running until SIGINT or SIGTERM.
+    """Start what does not run yet, and keep it running until one of STOP_SIGNALS.
 
     Args:
         settings: Handed to the runs through the environment.
@@ -38,12 +39,13 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
     Raises:
         ServerError: If a part does not start, or ends by itself.
     """
-    signal.signal(signal.SIGINT, _interrupt_once)
-    signal.signal(signal.SIGTERM, _interrupt_once)
+    for number in STOP_SIGNALS:
+        signal.signal(number, _interrupt_once)
     api_url = _choose_url(port)
     environment = _environment(settings, api_url)
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
+    parts: dict[str, subprocess.Popen[bytes]] = {}
     with ExitStack() as stack:
         running = answers(api_url)
         if running:
@@ -51,21 +53,30 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
         else:
             click.echo("Starting the Prefect server ...")
             log = logs / "server.log"
-            server = stack.enter_context(_process(["server", "start"], environment, log))
-            _wait_until(api_url, server, log)
+            parts["server"] = stack.enter_context(_process(["server", "start"], environment, log))
+            _wait_until(api_url, parts["server"], log)
         stack.enter_context(_profile(api_url, running))
         click.echo("Deploying retrain/nightly ...")
         _prefect(environment, "work-pool", "create", POOL, "--type", "process", "--overwrite")
         _prefect(environment, "--no-prompt", "deploy", "--all")
         arguments = ["worker", "start", "--pool", POOL, "--install-policy", "never"]
-        worker = stack.enter_context(_process(arguments, environment, None))
+        parts["worker"] = stack.enter_context(_process(arguments, environment, None))
         click.echo(_welcome(api_url))
         try:
-            code = worker.wait()
+            _wait_for_the_first_end(parts)
         except KeyboardInterrupt:
             click.echo("Stopping ...")
-            return
-        raise ServerError(f"expected the worker to run until Ctrl-C, it ended with code {code}")
+
+
+def _wait_for_the_first_end(parts: dict[str, subprocess.Popen[bytes]]) -> None:
+    while True:
+        for name, process in parts.items():
+            if process.poll() is not None:
+                raise ServerError(
+                    f"expected the {name} to run until Ctrl-C, it ended with code"
+                    f" {process.returncode}; start `digits up` again"
+                )
+        time.sleep(0.5)
 
 
 def _choose_url(port: int | None) -> str:
@@ -210,8 +221,8 @@ def _profile(api_url: str, running: bool) -> Iterator[None]:
 
 def _interrupt_once(_signal: int, _frame: object) -> None:
     """Begin to stop; what comes after does not interrupt the stopping."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -1,0 +1,102 @@
+"""What the documents say is so."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage.schema import Run
+
+PROJECT = Path(__file__).parents[1]
+README = (PROJECT / "README.md").read_text()
+# Commands that other tests run: they install, test, or run until Ctrl-C.
+TRIED_ELSEWHERE = ("make test", "digits up", "prefect deployment run")
+
+
+def transcript() -> list[tuple[str, list[str]]]:
+    """Each command of the README with the lines of output that stand below it."""
+    steps: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                steps.append((line[2:], []))
+            else:
+                steps[-1][1].append(line)
+    return steps
+
+
+def words(line: str) -> str:
+    """A line without what differs from run to run: numbers, drawn lines and spaces."""
+    return " ".join(re.sub(r"\S*\d\S*|[│┌┐└┘├┤┬┴┼─]", " ", line).split())
+
+
+def test_the_readme_is_short_and_begins_with_the_two_commands():
+    assert len(README.splitlines()) <= 150
+    assert [command for command, _ in transcript()][:2] == ["make run", "make test"]
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_print_what_stands_below_them(tmp_path):
+    if shutil.which("sqlite3") is None:
+        pytest.skip("the README's example with SQLite's shell needs sqlite3")
+    # A folder like the project's, with a home of its own below it.
+    for name in (".venv", "Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DIGITS_", "PREFECT_"))}
+    environment = {
+        **kept,
+        "HOME": str(tmp_path),
+        "DIGITS_HOME": str(tmp_path / "var"),
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    tried = 0
+    for command, expected in transcript():
+        if command.startswith(TRIED_ELSEWHERE):
+            continue
+        done = subprocess.run(
+            ["bash", "-c", command],
+            check=False,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == (3 if "--min-accuracy 0.99" in command else 0), done.stdout
+        printed = {words(line) for line in done.stdout.splitlines()}
+        # `make run` says `.venv/bin/digits` to who has not put it on the path.
+        printed |= {line.replace(".venv/bin/", "") for line in printed}
+        for line in expected:
+            assert words(line) in printed, f"$ {command}\n{line!r} is not in:\n{done.stdout}"
+        tried += 1
+    assert tried >= 5
+
+
+def test_every_column_of_the_table_is_documented_and_no_other():
+    documented = re.findall(
+        r"^\| `(\w+)` \|", (PROJECT / "docs/metrics.md").read_text(), re.MULTILINE
+    )
+
+    assert documented == [column.name for column in Run.__table__.columns]
+
+
+def test_every_error_stands_in_the_tree_at_the_top_of_its_module():
+    from storage import errors
+
+    tree = errors.__doc__ or ""
+    named = set(re.findall(r"\w+Error", tree))
+    assert named == {name for name in vars(errors) if name.endswith("Error")}
+    for name in named:
+        two = "exit code 2" in next(line for line in tree.splitlines() if f"{name} " in line)
+        assert getattr(errors, name).exit_code == (2 if two else 1), name
+
+
+def test_flows_define_no_class():
+    for path in (PROJECT / "flows").glob("*.py"):
+        assert not re.search(r"^class ", path.read_text(), re.MULTILINE), path
