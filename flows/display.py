@@ -15,7 +15,7 @@ from rich.text import Text
 from storage.model_store import ModelStore
 from storage.records import Status
 from storage.schema import Run
-from storage.settings import Settings
+from storage.settings import SQLITE, Settings
 
 COLOURS = {
     Status.RUNNING: "cyan",
@@ -138,9 +138,8 @@ def _seconds(value: float | None) -> str:
 
 
 def _database(settings: Settings) -> str:
-    prefix = "sqlite:///"
-    if settings.database_url.startswith(prefix):
-        return f"{_short(Path(settings.database_url.removeprefix(prefix)))}, table runs"
+    if settings.database_url.startswith(SQLITE):
+        return f"{_short(Path(settings.database_url.removeprefix(SQLITE)))}, table runs"
     return "table runs of DIGITS_DATABASE_URL"
 
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
+from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
     PREFECT_API_URL,
@@ -33,8 +34,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def answers(api_url: str) -> bool:
     """Whether a Prefect server answers at this URL (``http://HOST:PORT/api``)."""
     try:
-        return httpx.get(f"{api_url}/health", timeout=5).text == "true"
-    except httpx.HTTPError:
+        return httpx.get(f"{api_url.rstrip('/')}/health", timeout=5).text == "true"
+    except (httpx.HTTPError, httpx.InvalidURL):
         return False
 
 
@@ -52,8 +53,11 @@ def unreachable(api_url: str) -> ServerError:
 
 
 @contextmanager
-def server_for_a_run() -> Iterator[None]:
+def server_for_a_run() -> Iterator[bool]:
     """Talk to the server that is configured and answers, else to one that ends with the run.
+
+    Yields:
+        Whether it is the embedded one, which has to be waited for: see ``wait_for_tasks``.
 
     Raises:
         ServerError: If a server on another machine is configured and does not answer, or
@@ -62,32 +66,35 @@ def server_for_a_run() -> Iterator[None]:
     configured = PREFECT_API_URL.value()
     if configured and answers(configured):
         log.info("Prefect server at %s", configured)
-        yield
+        yield False
         return
     if configured and not is_local(configured):
         raise unreachable(configured)
     log.info("starting Prefect's embedded server")
     with _embedded_server() as api_url, temporary_settings({PREFECT_API_URL: api_url}):
         try:
-            yield
+            yield True
         finally:
             # What the server has not been told by now, it never will be.
             APILogHandler().flush()
 
 
 def wait_for_tasks(state: State[Any], timeout_s: float = 5.0) -> None:
-    """Wait until the server has stored how each task of a run ended; it learns that late."""
+    """Wait until the server has stored how each task of a run ended; it learns that by events."""
     flow_run_id = state.state_details.flow_run_id
     if flow_run_id is None:
         return
-    deadline = time.monotonic() + timeout_s
+    EventsWorker.drain_all()
     this_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    deadline = time.monotonic() + timeout_s
+    before = -1
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
             runs = client.read_task_runs(flow_run_filter=this_run)
-            if all(run.state and run.state.is_final() for run in runs):
+            if len(runs) == before and all(run.state and run.state.is_final() for run in runs):
                 return
-            time.sleep(0.1)
+            before = len(runs)
+            time.sleep(0.3)
 
 
 @contextmanager
@@ -96,13 +103,16 @@ def _embedded_server() -> Iterator[str]:
     home.mkdir(parents=True, exist_ok=True)
     # Two at once on a new PREFECT_HOME would race in the migrations of its database.
     with FileLock(home / "embedded-server.lock"):
-        server = subprocess.Popen(
-            [sys.executable, "-m", "flows.embedded_server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        said = home / "embedded-server.log"
+        with said.open("ab") as errors:
+            server = subprocess.Popen(
+                [sys.executable, "-m", "flows.embedded_server"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
         api_url = server.stdout.readline().strip() if server.stdout else ""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not (api_url and answers(api_url)):
@@ -110,7 +120,7 @@ def _embedded_server() -> Iterator[str]:
                 server.kill()
                 raise ServerError(
                     "expected Prefect's embedded server to start, it ended or gave no answer;"
-                    f" look into {home}, or start a server with `digits up`"
+                    f" {said} says why"
                 )
             time.sleep(0.1)
     try:

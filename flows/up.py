@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from prefect.settings import (
 )
 
 from flows.server import START_TIMEOUT_S, STOP_TIMEOUT_S, answers, is_local, unreachable
+from storage.database import open_database
 from storage.errors import ServerError
 from storage.settings import PROJECT, Settings
 
@@ -43,8 +44,9 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
         signal.signal(number, _interrupt_once)
     api_url = _choose_url(port)
     environment = _environment(settings, api_url)
-    logs = settings.home / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    # Whatever the runs of the night would trip over is said now.
+    open_database(settings.database_url)
+    log = _log_file(settings)
     parts: dict[str, subprocess.Popen[bytes]] = {}
     with ExitStack() as stack:
         running = answers(api_url)
@@ -52,7 +54,6 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
             click.echo(f"A Prefect server answers at {api_url}: using it.")
         else:
             click.echo("Starting the Prefect server ...")
-            log = logs / "server.log"
             parts["server"] = stack.enter_context(_process(["server", "start"], environment, log))
             _wait_until(api_url, parts["server"], log)
         stack.enter_context(_profile(api_url, running))
@@ -89,17 +90,38 @@ def _choose_url(port: int | None) -> str:
         return url
     if not is_local(url):
         raise unreachable(url)
+    port = _port(url)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        address = ("127.0.0.1", urlsplit(url).port or 4200)
         try:
-            probe.bind(address)
+            probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise ServerError(
-                f"expected port {address[1]} to be free or a Prefect server to answer there,"
+                f"expected port {port} to be free or a Prefect server to answer there,"
                 f" received: {error}; choose another with --port"
             ) from error
     return url
+
+
+def _port(url: str) -> int:
+    try:
+        return urlsplit(url).port or 4200
+    except ValueError as error:
+        raise ServerError(
+            f"expected a URL such as http://127.0.0.1:4200/api in PREFECT_API_URL, received {url}"
+        ) from error
+
+
+def _log_file(settings: Settings) -> Path:
+    folder = settings.home / "logs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerError(
+            f"expected to write the server's log into {folder}, received: {error};"
+            " check DIGITS_HOME"
+        ) from error
+    return folder / "server.log"
 
 
 def _environment(settings: Settings, api_url: str) -> dict[str, str]:
@@ -108,7 +130,7 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
     ours = {
         "PREFECT_API_URL": api_url,
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
-        "PREFECT_SERVER_API_PORT": str(parts.port),
+        "PREFECT_SERVER_API_PORT": str(_port(api_url)),
         # Without these, any web page that is open on this machine could start runs.
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": f"{parts.scheme}://{parts.netloc}",
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
@@ -116,16 +138,13 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
+        # Absolute, for the runs begin in the project's folder.
         "DIGITS_HOME": str(settings.home),
+        "DIGITS_DATABASE_URL": settings.database_url,
+        "DIGITS_MODELS_URL": str(settings.models),
         "PWD": str(PROJECT),
     }
-    theirs = {
-        "PREFECT_WORKER_QUERY_SECONDS": "2",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO",
-    }
-    # Who starts a run in the UI sees it in this terminal too.
-    os.environ.pop("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", None)
-    return {**theirs, **os.environ, **ours}
+    return {"PREFECT_WORKER_QUERY_SECONDS": "2", **os.environ, **ours}
 
 
 @contextmanager
@@ -147,23 +166,28 @@ def _process(
         try:
             yield process
         finally:
-            _stop(psutil.Process(process.pid) if process.poll() is None else None)
-            process.wait()
+            _stop(process)
 
 
-def _stop(process: psutil.Process | None) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     """End the runs first, so that they can tell the server, then the process itself."""
-    if process is None:
-        return
-    children = process.children(recursive=True)
-    for group in (children, [process, *children]):
-        for member in group:
-            if member.is_running():
-                member.terminate()
-        psutil.wait_procs(group, timeout=STOP_TIMEOUT_S)
-    for member in (process, *children):
-        if member.is_running():
-            member.kill()
+    try:
+        parent = psutil.Process(process.pid)
+        _terminate(parent.children(recursive=True))
+        _terminate([parent, *parent.children(recursive=True)])
+    except psutil.NoSuchProcess:
+        pass
+    # Whoever is left of its session, also where it had ended by itself.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _terminate(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
 
 
 def _wait_until(api_url: str, server: subprocess.Popen[bytes], log: Path) -> None:
@@ -232,7 +256,7 @@ def _welcome(api_url: str) -> str:
     command = prefect.relative_to(Path.cwd()) if prefect.is_relative_to(Path.cwd()) else prefect
     return f"""
   UI        {ui}
-  nightly   every night at 02:00 UTC (prefect.yaml)
+  nightly   at the time that prefect.yaml says
   a run     {command} deployment run retrain/nightly --watch
   on less   {command} deployment run retrain/nightly -p dataset=mnist-5k -p epochs=3 --watch
   stop      Ctrl-C

@@ -15,6 +15,8 @@ from storage.schema import REVISION
 
 # Of 64 processes writing at once none waits longer; the default of 5 s gives lock errors.
 BUSY_TIMEOUT_S = 60
+# Doubled, for Alembic's configuration reads % as the start of a variable.
+MIGRATIONS = str(Path(__file__).with_name("migrations")).replace("%", "%%")
 
 
 def open_database(url: str) -> Engine:
@@ -44,7 +46,8 @@ def has_database(url: str) -> bool:
     where = _parse(url)
     if where.get_backend_name() != "sqlite" or not where.database:
         return True
-    return Path(where.database).exists()
+    with explained(where):
+        return Path(where.database).exists()
 
 
 @contextmanager
@@ -110,7 +113,7 @@ def _migrate(engine: Engine) -> None:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.set_main_option("script_location", MIGRATIONS)
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(7001)"))

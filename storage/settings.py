@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from storage.errors import InvalidParameterError
 
+SQLITE = "sqlite:///"
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -38,12 +39,15 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         InvalidParameterError: If DIGITS_MODELS_URL is no local folder, or DIGITS_LEASE_S
             is no number of seconds from 1 to 86400.
     """
-    home = Path(environment.get("DIGITS_HOME") or PROJECT / "var").expanduser().absolute()
+    home = _absolute("DIGITS_HOME", environment.get("DIGITS_HOME") or str(PROJECT / "var"))
     if "?" in str(home):
         raise InvalidParameterError(
             f"DIGITS_HOME: expected a folder without '?' in its path, received {str(home)!r}"
         )
-    url = environment.get("DIGITS_DATABASE_URL") or f"sqlite:///{home / 'metrics.db'}"
+    url = environment.get("DIGITS_DATABASE_URL") or f"{SQLITE}{home / 'metrics.db'}"
+    if url.startswith(SQLITE):
+        # A worker's runs start in another folder than the person who says `sqlite:///my.db`.
+        url = f"{SQLITE}{Path(url.removeprefix(SQLITE)).absolute()}"
     return Settings(
         home=home,
         database_url=url,
@@ -63,7 +67,16 @@ def _folder(url: str | None, default: Path) -> Path:
             "DIGITS_MODELS_URL: expected a folder or a file:// URL with an absolute path,"
             f" received one that begins with {parts.scheme}:"
         )
-    return Path(url).expanduser().absolute()
+    return _absolute("DIGITS_MODELS_URL", url)
+
+
+def _absolute(name: str, path: str) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:  # ~somebody who is not there
+        raise InvalidParameterError(
+            f"{name}: expected a folder, received {path!r} ({error})"
+        ) from error
 
 
 def _seconds(text: str | None, default: float) -> float:

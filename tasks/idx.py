@@ -28,28 +28,23 @@ def find_files(folder: Path) -> dict[str, Path]:
     Raises:
         DatasetNotFoundError: If the folder or a file of it is missing.
     """
-    expected = "mnist, mnist-5k or a folder with MNIST's four IDX files"
-    if not _is_folder(folder):
-        raise DatasetNotFoundError(
-            f"dataset: expected {expected}, received {folder}, which is no folder"
-        )
-    found = {}
-    for key, name in FILES.items():
-        paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
-        if not paths:
-            raise DatasetNotFoundError(
-                f"dataset: expected {expected}, received {folder},"
-                f" which holds no {name} and no {name}.gz"
-            )
-        found[key] = paths[0]
-    return found
-
-
-def _is_folder(path: Path) -> bool:
+    expected = "dataset: expected mnist, mnist-5k or a folder with MNIST's four IDX files"
     try:
-        return path.is_dir()
-    except OSError:  # a name that is too long, or a folder that may not be looked into
-        return False
+        if not folder.is_dir():
+            raise DatasetNotFoundError(f"{expected}, received {folder}, which is no folder")
+        found = {}
+        for key, name in FILES.items():
+            paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+            if not paths:
+                raise DatasetNotFoundError(
+                    f"{expected}, received {folder}, which holds no {name} and no {name}.gz"
+                )
+            found[key] = paths[0]
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise DatasetNotFoundError(
+            f"{expected}, received {folder}, which is no folder that can be read: {error}"
+        ) from error
+    return found
 
 
 def read_images(path: Path) -> NDArray[np.uint8]:

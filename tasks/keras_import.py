@@ -15,7 +15,8 @@ def import_keras_meanwhile() -> None:
     if "keras" not in sys.modules:
         # Level 3 is for the notes that do heed a setting.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        threading.Thread(target=_import, name="import-keras", daemon=True).start()
+        # No daemon: a program that ends meanwhile waits, or what it said last would be lost.
+        threading.Thread(target=_import, name="import-keras").start()
 
 
 def _import() -> None:

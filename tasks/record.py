@@ -106,7 +106,8 @@ def record(recipe: Recipe, settings: Settings) -> Iterator[RunInProgress]:
     except DigitsError as error:
         _close(run, Status.FAILED, str(error))
     except Exception as error:
-        _close(run, Status.FAILED, f"{type(error).__name__}: {error}")
+        first_line = str(error).partition("\n")[0]
+        _close(run, Status.FAILED, f"{type(error).__name__}: {first_line}")
         raise
     except BaseException as error:
         _close(run, Status.CANCELLED, f"ended from outside ({type(error).__name__})")

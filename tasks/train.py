@@ -1,9 +1,10 @@
-"""Train: fit a compiled Keras model, one call of TensorFlow per epoch.
+"""Train: fit a compiled Keras model, a hundred batches per call of TensorFlow.
 
 Keras' own ``fit`` goes back to Python after every batch, 4,690 times in ten epochs of
 MNIST. Here the loop over the batches is inside the graph, which takes about half the time
 of ``fit``; ``python -m benchmarks.training`` measures it. The arithmetic is the model's
 own: its loss, its optimizer, a new order of the images each epoch, the last short batch too.
+In the same order it ends at the same weights as ``fit``, bit by bit.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from tasks.preprocess import Examples
 
 if TYPE_CHECKING:
     import keras
+
+# More gain little; between calls Python hears Ctrl-C, and a batch of the cnn takes 50 ms.
+BATCHES_PER_CALL = 100
 
 log = logging.getLogger("digits")
 
@@ -59,15 +63,23 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> list[Epoch]
     Raises:
         TrainingDivergedError: If a loss or a weight is not finite after an epoch.
     """
-    run_epoch = _compile_epoch(model, examples, recipe.batch_size)
-    order = np.random.default_rng(recipe.seed)
+    total = len(examples.inputs)
+    run_batches = _compile_batches(model, examples, recipe.batch_size)
+    shuffler = np.random.default_rng(recipe.seed)
     curve = []
     for number in range(1, recipe.epochs + 1):
         started = time.perf_counter()
-        loss, correct, finite = run_epoch(order.permutation(len(examples.inputs)))
+        order = shuffler.permutation(total)
+        loss_sum, right, finite = 0.0, 0, True
+        for start in range(0, total, BATCHES_PER_CALL * recipe.batch_size):
+            part = order[start : start + BATCHES_PER_CALL * recipe.batch_size]
+            part_loss, part_right, part_finite = run_batches(part)
+            loss_sum += float(part_loss)
+            right += int(part_right)
+            finite = finite and bool(part_finite)
         epoch = Epoch(
-            loss=float(loss) / len(examples.inputs),
-            accuracy=int(correct) / len(examples.inputs),
+            loss=loss_sum / total,
+            accuracy=right / total,
             duration_s=time.perf_counter() - started,
         )
         if not (math.isfinite(epoch.loss) and finite):
@@ -89,21 +101,19 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> list[Epoch]
     return curve
 
 
-def _compile_epoch(
+def _compile_batches(
     model: keras.Model, examples: Examples, batch_size: int
 ) -> Callable[[Any], tuple[Any, Any, Any]]:
-    """One epoch as a graph: from an order of the examples to loss sum, count right, finite."""
+    """Some batches as a graph: from an order of examples to loss sum, count right, finite."""
     import tensorflow as tf
 
     inputs, targets = tf.constant(examples.inputs), tf.constant(examples.targets)
     model.optimizer.build(model.trainable_variables)
 
-    @tf.function(  # type: ignore[untyped-decorator]
-        input_signature=[tf.TensorSpec([len(examples.inputs)], tf.int64)]
-    )
-    def run_epoch(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])  # type: ignore[untyped-decorator]
+    def run_batches(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         loss_sum, correct = tf.constant(0.0, tf.float64), tf.constant(0, tf.int64)
-        for start in tf.range(0, len(examples.inputs), batch_size):
+        for start in tf.range(0, tf.size(order), batch_size):
             batch = order[start : start + batch_size]
             x, y = tf.gather(inputs, batch), tf.gather(targets, batch)
             with tf.GradientTape() as tape:
@@ -117,5 +127,5 @@ def _compile_epoch(
         finite = [tf.reduce_all(tf.math.is_finite(weight)) for weight in model.weights]
         return loss_sum, correct, tf.reduce_all(finite)
 
-    compiled: Callable[[Any], tuple[Any, Any, Any]] = run_epoch
+    compiled: Callable[[Any], tuple[Any, Any, Any]] = run_batches
     return compiled

@@ -18,10 +18,10 @@ from storage.settings import Settings, read_settings
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-# How long one example takes says more of the machine than of the code.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
+# How long one example takes says more of the machine than of the code.
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
 

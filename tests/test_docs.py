@@ -40,6 +40,7 @@ def test_the_readme_is_short_and_begins_with_the_two_commands():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_readmes_commands_print_what_stands_below_them(tmp_path):
     if shutil.which("sqlite3") is None:
         pytest.skip("the README's example with SQLite's shell needs sqlite3")

@@ -5,11 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
 
 DIGITS = str(Path(sys.executable).with_name("digits"))
 Digits = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -53,39 +56,59 @@ def digits(environment: dict[str, str], tmp_path: Path) -> Digits:
     return run
 
 
-@pytest.fixture
-def started(
-    environment: dict[str, str], tmp_path: Path
-) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start the command and leave it running; the test's end ends it and all its children."""
-    processes: list[subprocess.Popen[str]] = []
+class Started:
+    """A command that is running, and what it has printed so far."""
 
-    def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [DIGITS, *arguments],
-            cwd=tmp_path,
-            env={**environment, **settings},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        processes.append(process)
-        return process
+    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [DIGITS, *arguments],
+                cwd=log.parent,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    def wait_for(self, text: str, timeout_s: float = 180) -> None:
+        deadline = time.monotonic() + timeout_s
+        while text not in self.output:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{text!r} was never printed:\n{self.output}")
+            time.sleep(0.1)
+
+    def stop(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def started(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    """Start the command and leave it running; the test's end ends it and all its children."""
+    running: list[Started] = []
+
+    def start(*arguments: str, **settings: str) -> Started:
+        log = tmp_path / f"output-{len(running)}.txt"
+        running.append(Started(arguments, {**environment, **settings}, log))
+        return running[-1]
 
     yield start
-    for process in processes:
-        if process.poll() is None:
-            children = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(signal.SIGTERM)
+    for one in running:
+        if one.process.poll() is None:
+            children = psutil.Process(one.process.pid).children(recursive=True)
             try:
-                process.wait(20)
+                one.stop(signal.SIGTERM)
             except subprocess.TimeoutExpired:
-                process.kill()
+                one.process.kill()
+                one.process.wait()
             for child in children:
                 if child.is_running():
                     child.kill()
-        if process.stdout:
-            process.stdout.close()
 
 
 @pytest.fixture
@@ -95,3 +118,10 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """One Prefect server for all tests that run the flow in this process."""
+    with prefect_test_harness(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield

@@ -1,12 +1,16 @@
 import json
+import os
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from flows.cli import cli
+from storage.database import open_database
+from storage.records import Recipe
+from storage.runs import Runs
 
 BAD_RECIPES = [
     (["--epochs", "0"], "epochs: expected a number from 1 to 1000, received 0"),
@@ -79,18 +83,27 @@ def test_reading_before_the_first_run_says_so_and_makes_nothing(digits, home):
     assert not home.exists()
 
 
-@pytest.mark.parametrize("arguments", [["history"], ["show", "nosuch"], ["--help"]])
-def test_reading_commands_import_neither_tensorflow_nor_prefect(environment, home, arguments):
+@pytest.fixture
+def run_id(home) -> str:
+    """A run in the table of this test's home."""
+    home.mkdir()
+    engine = open_database(f"sqlite:///{home / 'metrics.db'}")
+    recipe = Recipe("mnist", "mnist", "mlp", 10, 128, 0.001, 0, 0.97)
+    return Runs(engine).open(recipe, versions={}, host="here")
+
+
+READING = [["history"], ["history", "--json"], ["show", "RUN"], ["--help"]]
+
+
+@pytest.mark.parametrize("arguments", READING)
+def test_reading_commands_import_neither_tensorflow_nor_prefect(environment, run_id, arguments):
     script = (
         "import sys; sys.argv[0] = 'digits'\n"
         "from flows.cli import main\n"
         "try: main()\n"
         "finally: print(sorted({m.partition('.')[0] for m in sys.modules}), file=sys.stderr)"
     )
-    home.mkdir()
-    from storage.database import open_database
-
-    open_database(f"sqlite:///{home / 'metrics.db'}").dispose()
+    arguments = [run_id if argument == "RUN" else argument for argument in arguments]
 
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
@@ -100,23 +113,25 @@ def test_reading_commands_import_neither_tensorflow_nor_prefect(environment, hom
         text=True,
     )
 
+    assert done.returncode == 0, done.stderr
     imported = done.stderr.splitlines()[-1]
     assert "'flows'" in imported
     for library in ("tensorflow", "keras", "prefect", "numpy", "pandas"):
         assert f"'{library}'" not in imported
 
 
-@pytest.mark.parametrize("arguments", [["history"], ["show", "nosuch"], ["--help"]])
-def test_reading_commands_answer_in_under_six_tenths_of_a_second(digits, home, arguments):
-    home.mkdir()
-    from storage.database import open_database
-
-    open_database(f"sqlite:///{home / 'metrics.db'}").dispose()
+@pytest.mark.parametrize("arguments", READING)
+def test_reading_commands_answer_in_under_six_tenths_of_a_second(digits, run_id, arguments):
+    arguments = [run_id if argument == "RUN" else argument for argument in arguments]
 
     def once() -> float:
-        started = time.perf_counter()
-        digits(*arguments)
-        return time.perf_counter() - started
+        before = os.times()
+        done = digits(*arguments)
+        assert done.returncode == 0, done.stderr
+        after = os.times()
+        # Seconds of the processor: on an idle machine the seconds that pass, and on a busy
+        # one what the command itself is to blame for.
+        return sum(after[2:4]) - sum(before[2:4])
 
     assert min(once() for _ in range(7)) < 0.6
 
@@ -125,7 +140,7 @@ def test_every_command_and_option_has_a_help_text():
     for command in cli.commands.values():
         assert command.help
         for parameter in command.params:
-            if parameter.param_type_name == "option" and parameter.name != "limit":
+            if parameter.param_type_name == "option":
                 assert parameter.help, f"{command.name} {parameter.opts}"
 
 
@@ -135,5 +150,7 @@ def test_every_command_and_setting_stands_in_the_readme():
 
     for command in cli.commands:
         assert f"digits {command}" in readme
-    for setting in ("DIGITS_HOME", "DIGITS_DATABASE_URL", "DIGITS_MODELS_URL", "DIGITS_LEASE_S"):
-        assert setting in readme
+    settings = set(re.findall(r"DIGITS_[A-Z_]+", (project / "storage/settings.py").read_text()))
+    assert len(settings) == 4
+    for setting in settings:
+        assert f"`{setting}`" in readme

@@ -4,18 +4,12 @@ import sqlite3
 
 import numpy as np
 import pytest
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import retrain
 from storage.model_store import ModelStore
 from tasks.load import load
 
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with prefect_test_harness(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def count_right(path, images, labels):
@@ -39,6 +33,7 @@ def count_right(path, images, labels):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_seed_recipe_lands_where_it_should_with_five_seeds(tmp_path, monkeypatch, mnist_folder):
     monkeypatch.setenv("DIGITS_HOME", str(tmp_path))
     store = ModelStore(tmp_path / "models", "mnist")

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import retrain
 from storage.model_store import ModelStore
@@ -14,10 +12,7 @@ from storage.model_store import ModelStore
 PROJECT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with prefect_test_harness(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
+pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture

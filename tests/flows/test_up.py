@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import httpx
@@ -25,16 +26,6 @@ def ask(api_url: str, path: str, **body: object) -> list[dict]:
     return found
 
 
-def read_until(process: subprocess.Popen[str], text: str) -> str:
-    seen = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        seen += line
-        if text in line:
-            return seen
-    raise AssertionError(f"{text!r} was never printed:\n{seen}")
-
-
 def prefect(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [PREFECT, *arguments],
@@ -52,8 +43,12 @@ def test_up_serves_the_nightly_until_it_is_told_to_stop(
     started, digits, environment, home, free_port, how
 ):
     api_url = f"http://127.0.0.1:{free_port}/api"
+    profiles = Path(environment["PREFECT_HOME"]) / "profiles.toml"
+    profiles.parent.mkdir()
+    profiles.write_text('active = "mine"\n[profiles.mine]\nPREFECT_LOGGING_LEVEL = "INFO"\n')
     up = started("up", "--port", str(free_port))
-    assert f"http://127.0.0.1:{free_port}" in read_until(up, "Ctrl-C")
+    up.wait_for("started!")
+    assert f"UI        http://127.0.0.1:{free_port}" in up.output
 
     # The schedule is alive: the server itself has planned the next nights.
     deadline = time.monotonic() + 60
@@ -95,34 +90,53 @@ def test_up_serves_the_nightly_until_it_is_told_to_stop(
     assert "access-control-allow-origin" not in answer.headers
     assert httpx.post(f"{api_url}/flow_runs/filter", json={}, headers=foreign).status_code == 403
 
-    children = psutil.Process(up.pid).children(recursive=True)
+    # Another `digits up` shares the server, and leaves it as it was.
+    other = started("up")
+    other.wait_for("started!")
+    assert f"A Prefect server answers at {api_url}: using it." in other.output
+    assert other.stop(how) == 0
+    assert httpx.get(f"{api_url}/health").text == "true"
+    assert str(free_port) in profiles.read_text()
+
+    children = psutil.Process(up.process.pid).children(recursive=True)
     assert children
-    up.send_signal(how)
-    up.wait(30)
-    assert up.returncode == 0
+    assert up.stop(how) == 0, up.output
+    assert "Traceback" not in up.output
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
-    profiles = (Path(environment["PREFECT_HOME"]) / "profiles.toml").read_text()
-    assert str(free_port) not in profiles
+    assert tomllib.loads(profiles.read_text())["active"] == "mine"
+    assert str(free_port) not in profiles.read_text()
 
 
 @pytest.mark.slow
-def test_only_one_nightly_runs_at_a_time_and_stopping_ends_it(
+def test_of_several_late_nights_one_runs_and_stopping_ends_it(
     started, environment, home, free_port
 ):
+    # A night off: the server has planned runs, and no worker is there to take them.
     api_url = f"http://127.0.0.1:{free_port}/api"
-    up = started("up", "--port", str(free_port))
-    read_until(up, "started!")
-    for _ in range(2):
-        done = prefect(
+    first = started("up", "--port", str(free_port))
+    first.wait_for("started!")
+    (worker,) = [
+        process
+        for process in psutil.Process(first.process.pid).children()
+        if "worker" in process.cmdline()
+    ]
+    worker.suspend()
+    late = [
+        prefect(
             environment, "deployment", "run", "retrain/nightly",
             "-p", "dataset=mnist-5k", "-p", "epochs=1000",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
+        ).returncode
+        for _ in range(3)
+    ]  # fmt: skip
+    assert late == [0, 0, 0]
+    time.sleep(2)
+    worker.resume()
 
     deadline = time.monotonic() + 90
     states: list[str] = []
-    while sorted(states) != ["Cancelled", "Running"] and time.monotonic() < deadline:
+    while sorted(states) != ["Cancelled", "Cancelled", "Running"]:
+        assert time.monotonic() < deadline, states
         time.sleep(1)
         runs = ask(
             api_url,
@@ -130,12 +144,11 @@ def test_only_one_nightly_runs_at_a_time_and_stopping_ends_it(
             flow_runs={"state": {"type": {"not_any_": ["SCHEDULED"]}}},
         )
         states = [run["state_name"] for run in runs]
-    assert sorted(states) == ["Cancelled", "Running"]
-    read_until(up, "epoch    1/1000")  # who starts a run elsewhere sees it in this terminal too
+    # Who starts a run elsewhere sees it in this terminal too.
+    first.wait_for("epoch    1/1000")
 
-    children = psutil.Process(up.pid).children(recursive=True)
-    up.send_signal(signal.SIGINT)
-    up.wait(30)
+    children = psutil.Process(first.process.pid).children(recursive=True)
+    assert first.stop(signal.SIGINT) == 0
 
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
@@ -161,9 +174,21 @@ def test_up_on_a_port_that_is_taken_says_so(digits, free_port):
     assert "--port" in line
 
 
-def test_a_server_elsewhere_that_does_not_answer_is_one_line(digits):
-    done = digits("up", PREFECT_API_URL="http://192.0.2.1.invalid:4200/api")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"PREFECT_API_URL": "http://192.0.2.1.invalid:4200/api"},
+            "expected a Prefect server at PREFECT_API_URL=",
+        ),
+        ({"PREFECT_API_URL": "http://host:port/api"}, "received no answer"),
+        ({"DIGITS_HOME": "/proc/x", "PREFECT_API_URL": "http://127.0.0.1:1/api"}, "DIGITS_HOME"),
+        ({"DIGITS_HOME": "~nosuch/x"}, "DIGITS_HOME: expected a folder"),
+    ],
+)
+def test_what_up_cannot_use_is_one_line(digits, settings, message):
+    done = digits("up", **settings)
 
-    assert done.returncode == 1
+    assert done.returncode in {1, 2}
     (line,) = done.stderr.splitlines()
-    assert "expected a Prefect server at PREFECT_API_URL=" in line
+    assert message in line
