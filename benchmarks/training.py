@@ -4,6 +4,10 @@ Three ways through the seed procedure on all of MNIST, in turns, each in a fresh
 plain script, our training step alone, and the whole ``digits retrain`` with a Prefect server
 running. A round's number, from 0, is its seed, and the order rotates from round to round.
 Ends with exit code 1 if a goal is not met. One round tells little; five are the measurement.
+
+Accuracy is compared with Keras' ``fit`` on the same initial weights and the same order of the
+images, in a fourth process: from seed to seed it scatters by 0.09 points, so that the means of
+five different draws differ by chance as much as the goal allows.
 """
 
 import argparse
@@ -24,6 +28,7 @@ from benchmarks.prefect_server import prefect_server
 PROJECT = Path(__file__).resolve().parents[1]
 MNIST = PROJECT.parent / "shared" / "data" / "mnist"
 PLAIN, STEP, COMMAND = "plain script", "training step", "digits retrain"
+SAME_ORDER = "fit, our order"
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def main() -> int:
     # Otherwise SIGTERM would leave the server running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     arguments = _arguments()
-    measured: Measurements = {PLAIN: [], STEP: [], COMMAND: []}
+    measured: Measurements = {PLAIN: [], STEP: [], COMMAND: [], SAME_ORDER: []}
     with tempfile.TemporaryDirectory() as home, prefect_server(Path(home)) as environment:
         for seed in range(arguments.rounds):
             commands = list(_commands(arguments.data, str(seed)).items())
@@ -87,14 +92,14 @@ def _arguments() -> argparse.Namespace:
 
 
 def _commands(data: Path | None, seed: str) -> dict[str, list[str]]:
-    folder = [] if data is None else [str(data)]
     dataset = "mnist" if data is None else str(data)
     digits = str(Path(sys.executable).with_name("digits"))
     retrain = [digits, "retrain", "--dataset", dataset, "--seed", seed]
     return {
-        PLAIN: [sys.executable, "benchmarks/plain_keras.py", seed, *folder],
+        PLAIN: [sys.executable, "benchmarks/plain_keras.py", seed, dataset],
         STEP: [sys.executable, "-m", "benchmarks.training_step", seed, dataset],
         COMMAND: [*retrain, "--json", "--min-accuracy", "0.9"],
+        SAME_ORDER: [sys.executable, "benchmarks/plain_keras.py", seed, dataset, "--our-order"],
     }
 
 
@@ -147,15 +152,16 @@ def _print_goals(measured: Measurements) -> bool:
     plain, step, command = measured[PLAIN], measured[STEP], measured[COMMAND]
     fit = median(m.fit_s for m in step) / median(m.fit_s for m in plain)
     wall = median(m.wall_s for m in command) / median(m.wall_s for m in plain)
-    points = 100 * max(abs(_accuracy(ours) - _accuracy(plain)) for ours in (step, command))
+    same_order = _accuracy(measured[SAME_ORDER])
+    points = 100 * max(abs(_accuracy(ours) - same_order) for ours in (step, command))
     goals = (
         (f"{STEP} / {PLAIN}, fit", fit, "at most 0.6", fit <= 0.6),
         (f"{COMMAND} / {PLAIN}, wall", wall, "at most 1.0", wall <= 1.0),
-        ("mean accuracy, ours against plain, points", points, "below 0.1", points < 0.1),
+        ("mean accuracies, in the same order, points", points, "below 0.1", points < 0.1),
     )
     print()
     for what, value, goal, met in goals:
-        print(f"{what:42} {value:6.3f}   {goal}: {'met' if met else 'not met'}")
+        print(f"{what:43} {value:6.3f}   {goal}: {'met' if met else 'not met'}")
     return all(met for *_, met in goals)
 
 
