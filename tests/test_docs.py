@@ -59,8 +59,10 @@ def test_the_readmes_commands_print_what_stands_below_them(tmp_path):
     for command, expected in transcript():
         if command.startswith(TRIED_ELSEWHERE):
             continue
+        # What is installed is what this test runs in: it is not to be installed again.
+        called = command.replace("make run", "make --old-file=.venv/installed run")
         done = subprocess.run(
-            ["bash", "-c", command],
+            ["bash", "-c", called],
             check=False,
             cwd=tmp_path,
             env=environment,
