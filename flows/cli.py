@@ -21,7 +21,7 @@ from storage.records import (
 )
 from storage.settings import read_settings
 
-EXIT_CODES = {Status.PROMOTED: 0, Status.REJECTED: 3}
+EXIT_CODES = {str(Status.PROMOTED): 0, str(Status.REJECTED): 3}
 PREFECT_DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -74,6 +74,7 @@ def retrain(as_json: bool, **parameters: Any) -> None:
     from storage.runs import Runs
 
     runs = Runs(open_database(settings.database_url))
+    runs.check_writable()
     state = _run_flow(parameters)
     row = runs.of_flow_run(str(state.state_details.flow_run_id))
     if row is None:
@@ -83,11 +84,11 @@ def retrain(as_json: bool, **parameters: Any) -> None:
 
     if as_json:
         print_json(row.as_dict())
-    if row.status == Status.FAILED:
-        raise DigitsError(f"{row.reason} (run {row.run_id})")
+    if row.status not in EXIT_CODES:
+        raise DigitsError(f"{state.message} (run {row.run_id})")
     if not as_json:
         print_outcome(row, settings)
-    sys.exit(EXIT_CODES.get(Status(row.status), 1))
+    sys.exit(EXIT_CODES[row.status])
 
 
 @cli.command()
@@ -119,7 +120,8 @@ def history(dataset: str | None, limit: int, as_json: bool) -> None:
     elif rows:
         print_history(rows)
     else:
-        click.echo("No runs yet. Start one: digits retrain --dataset mnist-5k", err=True)
+        of = "" if name is None else f" of {name}"
+        click.echo(f"No runs{of} yet. Start one: digits retrain --dataset mnist-5k", err=True)
 
 
 @cli.command()
@@ -151,6 +153,9 @@ def main() -> None:
     except DigitsError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Cancelled.", err=True)
         sys.exit(130)

@@ -17,6 +17,7 @@ from storage.records import Status
 from storage.schema import Run
 from storage.settings import SQLITE, Settings
 
+WIDE = 120
 COLOURS = {
     Status.RUNNING: "cyan",
     Status.PROMOTED: "green",
@@ -35,15 +36,17 @@ def print_json(value: Any) -> None:
 def print_history(runs: Sequence[Run]) -> None:
     """Print one line per run."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("run", "status", "dataset", "test accuracy", "test loss", "took", "why"):
-        right = heading in ("test accuracy", "test loss", "took")
-        table.add_column(
-            heading,
-            justify="right" if right else "left",
-            no_wrap=heading != "why",
-            overflow="fold" if heading == "why" else "ellipsis",
-        )
+    table.add_column("run", no_wrap=True, min_width=max(len(run.run_id) for run in runs))
+    for heading in ("status", "dataset"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("test accuracy", "test loss", "took"):
+        table.add_column(heading, no_wrap=True, justify="right")
+    # On a narrow terminal the reason has no room; `digits show` has it.
+    with_reason = _console().width >= WIDE
+    if with_reason:
+        table.add_column("why", no_wrap=True)
     for run in runs:
+        reason = [_plain(run.reason)] if with_reason else []
         table.add_row(
             run.run_id,
             _status(run),
@@ -51,7 +54,7 @@ def print_history(runs: Sequence[Run]) -> None:
             _number(run.test_accuracy),
             _number(run.test_loss),
             _seconds(run.duration_s),
-            _plain(run.reason),
+            *reason,
         )
     print_table(table)
 
@@ -59,6 +62,8 @@ def print_history(runs: Sequence[Run]) -> None:
 def print_run(run: Run) -> None:
     """Print every column of a run, one a line."""
     table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for column, value in run.as_dict().items():
         if column == "status":
             table.add_row(column, _status(run))
@@ -104,11 +109,16 @@ def print_outcome(run: Run, settings: Settings) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table; without a terminal nothing is cut, for there is no width to keep to."""
-    console = Console(width=None if sys.stdout.isatty() else 400, highlight=False)
+    """Print a table."""
+    console = _console()
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _console() -> Console:
+    """Without a terminal there is no width to keep to, and nothing is cut."""
+    return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
 
 
 def _rules(run: Run) -> list[Text]:

@@ -106,7 +106,8 @@ def _embedded_server() -> Iterator[str]:
         said = home / "embedded-server.log"
         with said.open("ab") as errors:
             server = subprocess.Popen(
-                [sys.executable, "-m", "flows.embedded_server"],
+                # -P: a package `flows` in the folder that the user stands in is not ours.
+                [sys.executable, "-P", "-m", "flows.embedded_server"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

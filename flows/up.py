@@ -7,19 +7,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
-import psutil
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_HOME,
     load_profiles,
     save_profiles,
 )
 
-from flows.server import START_TIMEOUT_S, STOP_TIMEOUT_S, answers, is_local, unreachable
+from flows.processes import prefect_command, prefect_process
+from flows.server import START_TIMEOUT_S, answers, is_local, unreachable
 from storage.database import open_database
 from storage.errors import ServerError
 from storage.settings import PROJECT, Settings
@@ -54,14 +55,18 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
             click.echo(f"A Prefect server answers at {api_url}: using it.")
         else:
             click.echo("Starting the Prefect server ...")
-            parts["server"] = stack.enter_context(_process(["server", "start"], environment, log))
+            parts["server"] = stack.enter_context(
+                prefect_process(["server", "start"], environment, log)
+            )
             _wait_until(api_url, parts["server"], log)
         stack.enter_context(_profile(api_url, running))
         click.echo("Deploying retrain/nightly ...")
-        _prefect(environment, "work-pool", "create", POOL, "--type", "process", "--overwrite")
-        _prefect(environment, "--no-prompt", "deploy", "--all")
-        arguments = ["worker", "start", "--pool", POOL, "--install-policy", "never"]
-        parts["worker"] = stack.enter_context(_process(arguments, environment, None))
+        prefect_command(
+            environment, "work-pool", "create", POOL, "--type", "process", "--overwrite"
+        )
+        prefect_command(["--no-prompt", "deploy", "--all"], environment)
+        work = ["worker", "start", "--pool", POOL, "--install-policy", "never"]
+        parts["worker"] = stack.enter_context(prefect_process(work, environment, None))
         click.echo(_welcome(api_url))
         try:
             _wait_for_the_first_end(parts)
@@ -147,49 +152,6 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
     return {"PREFECT_WORKER_QUERY_SECONDS": "2", **os.environ, **ours}
 
 
-@contextmanager
-def _process(
-    arguments: list[str], environment: dict[str, str], log: Path | None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Prefect command in a session of its own, and end it with all its children."""
-    with ExitStack() as stack:
-        output = stack.enter_context(log.open("wb")) if log else None
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *arguments],
-            cwd=PROJECT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT if output else None,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the runs first, so that they can tell the server, then the process itself."""
-    try:
-        parent = psutil.Process(process.pid)
-        _terminate(parent.children(recursive=True))
-        _terminate([parent, *parent.children(recursive=True)])
-    except psutil.NoSuchProcess:
-        pass
-    # Whoever is left of its session, also where it had ended by itself.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _terminate(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
-
-
 def _wait_until(api_url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not answers(api_url):
@@ -199,24 +161,6 @@ def _wait_until(api_url: str, server: subprocess.Popen[bytes], log: Path) -> Non
                 f" received no answer; {log} says why"
             )
         time.sleep(0.2)
-
-
-def _prefect(environment: dict[str, str], *arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        check=False,
-        cwd=PROJECT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    if done.returncode != 0:
-        raise ServerError(
-            f"expected `prefect {' '.join(arguments)}` to succeed, received:\n{done.stdout}"
-        )
 
 
 @contextmanager
@@ -230,6 +174,11 @@ def _profile(api_url: str, running: bool) -> Iterator[None]:
     if PREFECT_API_URL.value() == api_url and (running or before != PROFILE):
         yield
         return
+    # In a file, so that a `digits up` that was killed does not take the user's choice with it.
+    memory = PREFECT_HOME.value() / "profile-before-digits-up"
+    if before != PROFILE:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.write_text(before or "")
     profiles = load_profiles(include_defaults=False)
     profiles.update_profile(PROFILE, {PREFECT_API_URL: api_url})
     profiles.set_active(PROFILE)
@@ -239,8 +188,10 @@ def _profile(api_url: str, running: bool) -> Iterator[None]:
     finally:
         profiles = load_profiles(include_defaults=False)
         profiles.remove_profile(PROFILE)
-        profiles.set_active(None if before == PROFILE else before, check=False)
+        remembered = memory.read_text() if memory.exists() else ""
+        profiles.set_active(remembered or None, check=False)
         save_profiles(profiles)
+        memory.unlink(missing_ok=True)
 
 
 def _interrupt_once(_signal: int, _frame: object) -> None:

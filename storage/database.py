@@ -65,12 +65,17 @@ def explained(where: URL) -> Iterator[None]:
 
 def _parse(url: str) -> URL:
     try:
-        return make_url(url)
+        where = make_url(url)
     except (ArgumentError, ValueError):
+        where = None
+    if where is None or (
+        where.get_backend_name() == "sqlite" and where.database in {None, "", ":memory:"}
+    ):
         raise DatabaseError(
-            "DIGITS_DATABASE_URL: expected an SQLAlchemy URL such as"
+            "DIGITS_DATABASE_URL: expected the SQLAlchemy URL of a database that lasts, such as"
             " sqlite:////srv/digits/metrics.db, received something that is none"
-        ) from None
+        )
+    return where
 
 
 def _engine(where: URL) -> Engine:
@@ -111,6 +116,7 @@ def _migrate(engine: Engine) -> None:
     # Imported here: Alembic costs 0.2 s, and only the first start of a release needs it.
     from alembic import command
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", MIGRATIONS)
@@ -119,4 +125,9 @@ def _migrate(engine: Engine) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(7001)"))
         # On SQLite BEGIN IMMEDIATE is the lock; who waited for it finds the work done.
         config.attributes["connection"] = connection
-        command.upgrade(config, REVISION)
+        try:
+            command.upgrade(config, REVISION)
+        except CommandError as error:
+            raise DatabaseError(
+                f"expected the metrics database's schema to be one of ours, received: {error}"
+            ) from error

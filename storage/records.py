@@ -17,6 +17,7 @@ class Bounds:
 
     low: float
     high: float
+    kind: str = "number"
 
     def check(self, name: str, value: float) -> None:
         """Raise InvalidParameterError unless ``low <= value <= high``; NaN never passes."""
@@ -24,13 +25,13 @@ class Bounds:
             raise InvalidParameterError(f"{name}: expected {self}, received {value}")
 
     def __str__(self) -> str:
-        return f"a number from {self.low:g} to {self.high}"
+        return f"a {self.kind} from {self.low:g} to {self.high}"
 
 
-EPOCHS = Bounds(1, 1000)
-BATCH_SIZE = Bounds(1, 65536)
+EPOCHS = Bounds(1, 1000, "whole number")
+BATCH_SIZE = Bounds(1, 65536, "whole number")
 LEARNING_RATE = Bounds(1e-6, 1)
-SEED = Bounds(0, 2**32 - 1)
+SEED = Bounds(0, 2**32 - 1, "whole number")
 MIN_ACCURACY = Bounds(0, 1)
 
 
@@ -75,8 +76,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME_PATTERN, self.dataset):
             raise InvalidParameterError(
-                f"name: expected up to 64 letters, digits, '.', '_' or '-', received "
-                f"{self.dataset!r}; choose one with --name"
+                f"name: expected a letter or digit, then up to 63 of them or of '.', '_', '-',"
+                f" received {self.dataset!r}; choose one with --name"
             )
         if self.architecture not in ARCHITECTURES:
             raise InvalidParameterError(

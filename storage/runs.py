@@ -29,6 +29,11 @@ class Runs:
         self._engine = engine
         self._lease = timedelta(seconds=lease_s)
 
+    def check_writable(self) -> None:
+        """See at once whether rows can be written, before anything is started."""
+        with self._explained(), self._writing() as session:
+            session.connection()
+
     def open(self, recipe: Recipe, **lineage: Any) -> str:
         """Insert the row of a run that begins now, and return its id.
 

@@ -45,7 +45,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             f"DIGITS_HOME: expected a folder without '?' in its path, received {str(home)!r}"
         )
     url = environment.get("DIGITS_DATABASE_URL") or f"{SQLITE}{home / 'metrics.db'}"
-    if url.startswith(SQLITE):
+    if url.startswith(SQLITE) and url != f"{SQLITE}:memory:":
         # A worker's runs start in another folder than the person who says `sqlite:///my.db`.
         url = f"{SQLITE}{Path(url.removeprefix(SQLITE)).absolute()}"
     return Settings(

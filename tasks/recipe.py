@@ -64,6 +64,8 @@ def locate(dataset: str) -> tuple[str, str]:
     if dataset in DOWNLOADED_OR_SHIPPED:
         return dataset, dataset
     try:
+        if not dataset:
+            raise ValueError("it is empty")
         folder = Path(dataset).expanduser().resolve()
     except (RuntimeError, ValueError) as error:
         raise DatasetNotFoundError(

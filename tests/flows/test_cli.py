@@ -12,8 +12,9 @@ from storage.database import open_database
 from storage.records import Recipe
 from storage.runs import Runs
 
+DIGITS = str(Path(sys.executable).with_name("digits"))
 BAD_RECIPES = [
-    (["--epochs", "0"], "epochs: expected a number from 1 to 1000, received 0"),
+    (["--epochs", "0"], "epochs: expected a whole number from 1 to 1000, received 0"),
     (["--min-accuracy", "1.5"], "min_accuracy: expected a number from 0 to 1, received 1.5"),
     (["--min-accuracy", "nan"], "min_accuracy: expected a number from 0 to 1, received nan"),
     (["--learning-rate", "inf"], "received inf"),
@@ -134,6 +135,42 @@ def test_reading_commands_answer_in_under_six_tenths_of_a_second(digits, run_id,
         return sum(after[2:4]) - sum(before[2:4])
 
     assert min(once() for _ in range(7)) < 0.6
+
+
+def test_history_keeps_to_one_line_a_run_on_a_narrow_terminal(environment, run_id):
+    master, slave = os.openpty()
+
+    done = subprocess.run(
+        [DIGITS, "history"],
+        check=False,
+        env={**environment, "COLUMNS": "80"},
+        stdin=slave,
+        stdout=slave,
+    )
+
+    assert done.returncode == 0
+    lines = os.read(master, 10_000).decode().splitlines()
+    os.close(master)
+    os.close(slave)
+    assert len(lines) == 2
+    assert lines[1].startswith(f"{run_id}  running  mnist")
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_output_that_cannot_be_written_is_one_line(environment, run_id):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [DIGITS, "show", run_id],
+            check=False,
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "No space left on device" in done.stderr
 
 
 def test_every_command_and_option_has_a_help_text():

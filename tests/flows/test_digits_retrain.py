@@ -42,8 +42,13 @@ def assert_no_server_is_left(environment: dict[str, str]) -> None:
 
 
 def test_a_first_retraining_shows_each_epoch_the_decision_and_what_to_type_next(
-    digits, home, environment
+    digits, home, environment, tmp_path
 ):
+    # Packages of the same names in the folder that the user stands in are not ours.
+    for package in ("flows", "tasks", "storage"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+
     done = digits("retrain", *RECIPE)
 
     assert done.returncode == 0, done.stderr

@@ -109,6 +109,30 @@ def test_up_serves_the_nightly_until_it_is_told_to_stop(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a killed parent's children")
+def test_a_killed_up_leaves_no_server_and_the_next_one_restores_the_users_profile(
+    started, environment, free_port
+):
+    profiles = Path(environment["PREFECT_HOME"]) / "profiles.toml"
+    profiles.parent.mkdir()
+    profiles.write_text('active = "mine"\n[profiles.mine]\nPREFECT_LOGGING_LEVEL = "INFO"\n')
+    up = started("up", "--port", str(free_port))
+    up.wait_for("started!")
+    children = psutil.Process(up.process.pid).children(recursive=True)
+
+    up.stop(signal.SIGKILL)
+
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    assert tomllib.loads(profiles.read_text())["active"] == "digits"
+    again = started("up")
+    again.wait_for("started!")
+    assert f"UI        http://127.0.0.1:{free_port}" in again.output, "it starts where it was"
+    assert again.stop(signal.SIGTERM) == 0
+    assert tomllib.loads(profiles.read_text())["active"] == "mine"
+
+
+@pytest.mark.slow
 def test_of_several_late_nights_one_runs_and_stopping_ends_it(
     started, environment, home, free_port
 ):
