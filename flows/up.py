@@ -61,9 +61,8 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
             _wait_until(api_url, parts["server"], log)
         stack.enter_context(_profile(api_url, running))
         click.echo("Deploying retrain/nightly ...")
-        prefect_command(
-            environment, "work-pool", "create", POOL, "--type", "process", "--overwrite"
-        )
+        pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
+        prefect_command(pool, environment)
         prefect_command(["--no-prompt", "deploy", "--all"], environment)
         work = ["worker", "start", "--pool", POOL, "--install-policy", "never"]
         parts["worker"] = stack.enter_context(prefect_process(work, environment, None))

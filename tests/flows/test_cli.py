@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from flows.cli import cli
@@ -149,7 +150,7 @@ def test_history_keeps_to_one_line_a_run_on_a_narrow_terminal(environment, run_i
     )
 
     assert done.returncode == 0
-    lines = os.read(master, 10_000).decode().splitlines()
+    lines = click.unstyle(os.read(master, 10_000).decode()).splitlines()
     os.close(master)
     os.close(slave)
     assert len(lines) == 2
