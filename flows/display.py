@@ -97,10 +97,10 @@ def print_outcome(run: Run, settings: Settings) -> None:
     table.add_row("row", _plain(_database(settings)))
     if run.status == Status.PROMOTED:
         folder = ModelStore(settings.models, run.dataset).version(run.run_id)
-        table.add_row("model", _plain(f"{_short(folder)} (generation {run.generation})"))
+        table.add_row("model", _plain(f"{short_path(folder)} (generation {run.generation})"))
     print_table(table)
     command = _command()
-    hints = Table(box=None, show_header=False, pad_edge=False, title_justify="left")
+    hints = Table(box=None, show_header=False, pad_edge=False)
     hints.add_row(f"{command} history", "every run so far")
     hints.add_row(f"{command} show {run.run_id}", "everything about this one")
     hints.add_row(f"{command} up", "the Prefect UI and the nightly schedule")
@@ -149,11 +149,11 @@ def _seconds(value: float | None) -> str:
 
 def _database(settings: Settings) -> str:
     if settings.database_url.startswith(SQLITE):
-        return f"{_short(Path(settings.database_url.removeprefix(SQLITE)))}, table runs"
+        return f"{short_path(Path(settings.database_url.removeprefix(SQLITE)))}, table runs"
     return "table runs of DIGITS_DATABASE_URL"
 
 
-def _short(path: Path) -> str:
+def short_path(path: Path) -> str:
     """The path as one would type it here: relative where it lies below this folder."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
@@ -162,4 +162,4 @@ def _command() -> str:
     """The way this program was called: ``digits`` if it is on the path, else where it lies."""
     command = Path(sys.argv[0]).absolute()
     on_path = str(command.parent) in os.environ.get("PATH", "").split(os.pathsep)
-    return command.name if on_path else _short(command)
+    return command.name if on_path else short_path(command)

@@ -39,6 +39,16 @@ def answers(api_url: str) -> bool:
         return False
 
 
+def comes_up(api_url: str, server: subprocess.Popen[Any]) -> bool:
+    """Wait until a server that was started answers; False if it ends, or takes too long."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not answers(api_url):
+        if server.poll() is not None or time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 def is_local(api_url: str) -> bool:
     """Whether a URL means this machine."""
     return urlsplit(api_url).hostname in LOOPBACK
@@ -115,15 +125,12 @@ def _embedded_server() -> Iterator[str]:
                 start_new_session=True,
             )
         api_url = server.stdout.readline().strip() if server.stdout else ""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not (api_url and answers(api_url)):
-            if server.poll() is not None or time.monotonic() > deadline:
-                server.kill()
-                raise ServerError(
-                    "expected Prefect's embedded server to start, it ended or gave no answer;"
-                    f" {said} says why"
-                )
-            time.sleep(0.1)
+        if not comes_up(api_url, server):
+            server.kill()
+            raise ServerError(
+                "expected Prefect's embedded server to start, it ended or gave no answer;"
+                f" {said} says why"
+            )
     try:
         yield api_url
     finally:

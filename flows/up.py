@@ -19,8 +19,9 @@ from prefect.settings import (
     save_profiles,
 )
 
+from flows.display import short_path
 from flows.processes import prefect_command, prefect_process
-from flows.server import START_TIMEOUT_S, answers, is_local, unreachable
+from flows.server import START_TIMEOUT_S, answers, comes_up, is_local, unreachable
 from storage.database import open_database
 from storage.errors import ServerError
 from storage.settings import PROJECT, Settings
@@ -58,7 +59,11 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
             parts["server"] = stack.enter_context(
                 prefect_process(["server", "start"], environment, log)
             )
-            _wait_until(api_url, parts["server"], log)
+            if not comes_up(api_url, parts["server"]):
+                raise ServerError(
+                    f"expected the Prefect server to answer at {api_url} within"
+                    f" {START_TIMEOUT_S} s, received no answer; {log} says why"
+                )
         stack.enter_context(_profile(api_url, running))
         click.echo("Deploying retrain/nightly ...")
         pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
@@ -151,17 +156,6 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
     return {"PREFECT_WORKER_QUERY_SECONDS": "2", **os.environ, **ours}
 
 
-def _wait_until(api_url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not answers(api_url):
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise ServerError(
-                f"expected the Prefect server to answer at {api_url} within {START_TIMEOUT_S} s,"
-                f" received no answer; {log} says why"
-            )
-        time.sleep(0.2)
-
-
 @contextmanager
 def _profile(api_url: str, running: bool) -> Iterator[None]:
     """Let `prefect` and `digits` in other terminals find the server, as long as it runs.
@@ -203,7 +197,7 @@ def _interrupt_once(_signal: int, _frame: object) -> None:
 def _welcome(api_url: str) -> str:
     ui = api_url.removesuffix("/api")
     prefect = Path(sys.executable).with_name("prefect")
-    command = prefect.relative_to(Path.cwd()) if prefect.is_relative_to(Path.cwd()) else prefect
+    command = short_path(prefect)
     return f"""
   UI        {ui}
   nightly   at the time that prefect.yaml says

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import DatasetNotFoundError, InvalidDataError
+from tasks.recipe import EXPECTED
 
 IMAGES_MAGIC = 0x00000803
 LABELS_MAGIC = 0x00000801
@@ -28,21 +29,20 @@ def find_files(folder: Path) -> dict[str, Path]:
     Raises:
         DatasetNotFoundError: If the folder or a file of it is missing.
     """
-    expected = "dataset: expected mnist, mnist-5k or a folder with MNIST's four IDX files"
     try:
         if not folder.is_dir():
-            raise DatasetNotFoundError(f"{expected}, received {folder}, which is no folder")
+            raise DatasetNotFoundError(f"{EXPECTED}, received {folder}, which is no folder")
         found = {}
         for key, name in FILES.items():
             paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
             if not paths:
                 raise DatasetNotFoundError(
-                    f"{expected}, received {folder}, which holds no {name} and no {name}.gz"
+                    f"{EXPECTED}, received {folder}, which holds no {name} and no {name}.gz"
                 )
             found[key] = paths[0]
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         raise DatasetNotFoundError(
-            f"{expected}, received {folder}, which is no folder that can be read: {error}"
+            f"{EXPECTED}, received {folder}, which is no folder that can be read: {error}"
         ) from error
     return found
 

@@ -9,6 +9,7 @@ from storage.records import SEED, Recipe
 MNIST = "mnist"
 MNIST_5K = "mnist-5k"
 DOWNLOADED_OR_SHIPPED = (MNIST, MNIST_5K)
+EXPECTED = "dataset: expected mnist, mnist-5k or a folder with MNIST's four IDX files"
 
 # The seed network reaches 97.9 to 98.5 % on MNIST and 93 to 94 % on mnist-5k.
 DEFAULT_MIN_ACCURACY = 0.97
@@ -69,8 +70,7 @@ def locate(dataset: str) -> tuple[str, str]:
         folder = Path(dataset).expanduser().resolve()
     except (RuntimeError, ValueError) as error:
         raise DatasetNotFoundError(
-            "dataset: expected mnist, mnist-5k or a folder with MNIST's four IDX files,"
-            f" received {dataset!r}, which is no path ({error})"
+            f"{EXPECTED}, received {dataset!r}, which is no path ({error})"
         ) from error
     return str(folder), folder.name
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.records import Evaluation
+from tasks.load import digest
 from tasks.record import RunInProgress
 
 if TYPE_CHECKING:
@@ -24,15 +23,15 @@ def stage(run: RunInProgress, model: keras.Model, evaluation: Evaluation) -> Non
     Raises:
         ModelStoreError: If they cannot be written; nothing is left behind.
     """
-    digest = weights_digest(model)
-    run.note(weights_digest=digest)
+    weights = weights_digest(model)
+    run.note(weights_digest=weights)
 
     def write(folder: Path) -> None:
         model.save(folder / "model.keras")
         _with_raw_pixels(model).export(folder / "model.tflite", format="litert", verbose=False)
 
     metrics = {"test_correct": evaluation.correct, "test_total": evaluation.total}
-    run.store.stage(run.id, write, {**run.lineage, **metrics, "weights_digest": digest})
+    run.store.stage(run.id, write, {**run.lineage, **metrics, "weights_digest": weights})
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -40,11 +39,7 @@ def weights_digest(model: keras.Model) -> str:
 
     Not of the file: saving the same weights twice gives other bytes.
     """
-    sha = hashlib.sha256()
-    for weight in model.get_weights():
-        sha.update(f"{weight.dtype.str}{weight.shape}".encode())
-        sha.update(np.ascontiguousarray(weight).data)
-    return sha.hexdigest()
+    return digest(*model.get_weights())
 
 
 def _with_raw_pixels(model: keras.Model) -> keras.Model:

@@ -27,7 +27,7 @@ from tasks.preprocess import Examples
 if TYPE_CHECKING:
     import keras
 
-# More gain little; between calls Python hears Ctrl-C, and a batch of the cnn takes 50 ms.
+# Between calls Python hears Ctrl-C; a whole epoch of a slow network would put it off too long.
 BATCHES_PER_CALL = 100
 
 log = logging.getLogger("digits")
