@@ -8,15 +8,20 @@ import traceback
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from flows.champion import champion, rollback
 from storage.errors import DigitsError, RunNotFoundError
 from storage.records import (
     ARCHITECTURES,
     BATCH_SIZE,
+    CHAMPION_RULES,
     EPOCHS,
     LEARNING_RATE,
-    MIN_ACCURACY,
+    MARGIN,
     SEED,
+    SHARE,
+    Recipe,
     Status,
 )
 from storage.settings import read_settings
@@ -57,30 +62,59 @@ def cli() -> None:
 @click.option(
     "--min-accuracy",
     type=float,
-    help=f"{MIN_ACCURACY}.  [default: the dataset's: 0.97, mnist-5k 0.90]",
+    help=f"{SHARE}.  [default: the dataset's: 0.97, mnist-5k 0.90]",
+)
+@click.option(
+    "--confident", is_flag=True,
+    help="The lower bound of the accuracy's 95 % interval has to meet the minimum too.",
+)  # fmt: skip
+@click.option(
+    "--min-recall", type=float, default=Recipe.min_recall, show_default=True,
+    help="Share of each digit's test images that has to be found.",
+)  # fmt: skip
+@click.option(
+    "--champion-rule", type=click.Choice(CHAMPION_RULES), default=Recipe.champion_rule,
+    show_default=True, help="What the comparison with the champion asks for.",
+)  # fmt: skip
+@click.option(
+    "--margin", type=int, default=Recipe.margin, show_default=True,
+    help=f"Test images that non-inferior may be behind the best champion ever: {MARGIN}.",
+)  # fmt: skip
+@click.option(
+    "--max-drift", type=float, default=Recipe.max_drift, show_default=True,
+    help="Distance (Jensen-Shannon, 0 to 1) that the data may have from the champion's.",
+)  # fmt: skip
+@click.option(
+    "--like", metavar="RUN", help="Repeat a run: what is not given here is taken from its row."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the run's row as JSON.")
-def retrain(as_json: bool, **parameters: Any) -> None:
+@click.pass_context
+def retrain(context: click.Context, /, like: str | None, as_json: bool, **parameters: Any) -> None:
     """Train a model, and promote it if it passes the gate.
 
     Exits with 0 if it was promoted, 3 if rejected, 1 if the run failed, 2 on wrong usage.
     """
-    from tasks.recipe import check_source, make_recipe
+    from tasks.recipe import check_source, make_recipe, parameters_of
 
     settings = read_settings()
+    original = None
+    if like is not None:
+        original = _row(like)
+        parameters |= {
+            name: value
+            for name, value in parameters_of(original).items()
+            if context.get_parameter_source(name) is ParameterSource.DEFAULT
+        }
     check_source(make_recipe(**parameters).source)
 
-    from storage.database import open_database
-    from storage.runs import Runs
-
-    runs = Runs(open_database(settings.database_url))
+    runs = _runs()
     runs.check_writable()
     state = _run_flow(parameters)
     row = runs.of_flow_run(str(state.state_details.flow_run_id))
     if row is None:
         raise DigitsError(state.message)
 
-    from flows.display import print_json, print_outcome
+    from flows.display import likeness, print_json, print_outcome
 
     if as_json:
         print_json(row.as_dict())
@@ -88,6 +122,8 @@ def retrain(as_json: bool, **parameters: Any) -> None:
         raise DigitsError(f"{state.message} (run {row.run_id})")
     if not as_json:
         print_outcome(row, settings)
+    if original is not None:
+        click.echo(likeness(row, original), err=as_json)
     sys.exit(EXIT_CODES[row.status])
 
 
@@ -131,13 +167,15 @@ def show(run: str, as_json: bool) -> None:
     """Show everything about one RUN, as `digits history` names it."""
     from flows.display import print_json, print_run
 
-    if not _has_runs():
-        raise RunNotFoundError(f"expected the id of a run, received {run!r}; there are no runs yet")
-    row = _runs().get(run)
+    row = _row(run)
     if as_json:
         print_json(row.as_dict())
     else:
         print_run(row)
+
+
+cli.add_command(champion)
+cli.add_command(rollback)
 
 
 def main() -> None:
@@ -197,11 +235,20 @@ def _show_defect(state: Any) -> None:
         traceback.print_exception(error)
 
 
+def _row(run_id: str) -> Any:
+    if not _has_runs():
+        raise RunNotFoundError(
+            f"expected the id of a run, received {run_id!r}; there are no runs yet"
+        )
+    return _runs().get(run_id)
+
+
 def _runs() -> Any:
     from storage.database import open_database
     from storage.runs import Runs
 
-    return Runs(open_database(read_settings().database_url))
+    settings = read_settings()
+    return Runs(open_database(settings.database_url), settings.lease_s)
 
 
 def _has_runs() -> bool:

@@ -18,6 +18,10 @@ from storage.schema import Run
 from storage.settings import SQLITE, Settings
 
 WIDE = 120
+DECIDE_WEIGHTS = (
+    "data_digest", "architecture", "epochs", "batch_size", "learning_rate", "seed",
+    "code_commit", "code_dirty", "versions", "host",
+)  # fmt: skip
 COLOURS = {
     Status.RUNNING: "cyan",
     Status.PROMOTED: "green",
@@ -106,6 +110,58 @@ def print_outcome(run: Run, settings: Settings) -> None:
     hints.add_row(f"{command} up", "the Prefect UI and the nightly schedule")
     print("\nNext:")
     print_table(hints)
+
+
+def print_champions(entries: Sequence[dict[str, Any]]) -> None:
+    """Print the champion of a dataset, or one line for each of several."""
+    if len(entries) == 1:
+        (entry,) = entries
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name, value in _champion(entry).items():
+            table.add_row(name.replace("_", " "), value)
+    else:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        columns = ("dataset", "version", "generation", "test accuracy", "since")
+        for column in columns:
+            table.add_column(column, no_wrap=True)
+        for entry in entries:
+            shown = _champion(entry)
+            table.add_row(*(shown.get(column, "") for column in columns))
+    print_table(table)
+
+
+def _champion(entry: dict[str, Any]) -> dict[str, Text]:
+    """What is worth showing of a champion, in words."""
+    if entry["problem"]:
+        shown = {k: entry.get(k) for k in ("dataset", "version", "generation")}
+        return {k: _plain(v) for k, v in shown.items()} | {"problem": _plain(entry["problem"])}
+    correct, total = entry["test_correct"], entry["test_total"]
+    accuracy = f"{correct / total:.4f} ({correct:,} of {total:,} right)" if total else ""
+    why = f": {entry['reason']}" if entry["reason"] else ""
+    shown = {
+        "dataset": entry["dataset"],
+        "version": entry["version"],
+        "generation": entry["generation"],
+        "test accuracy": accuracy,
+        "since": f"{entry['since']:%Y-%m-%d %H:%M:%S} UTC",
+        "by": f"{entry['kind']}, {entry['actor']}{why}",
+        "files": f"{short_path(Path(entry['folder']))}, digests hold",
+        "a rollback leads to": entry["rollback_leads_to"] or "nothing: no other weights before it",
+        "kept": ", ".join(entry["kept"]),
+    }
+    return {name: _plain(value) for name, value in shown.items()}
+
+
+def likeness(run: Run, original: Run) -> str:
+    """Whether a repeated run came out the same, and if not, what was another."""
+    if original.weights_digest is None or run.weights_digest is None:
+        return f"One of {run.run_id} and {original.run_id} left no weights to compare."
+    if run.weights_digest == original.weights_digest:
+        return f"The weights are those of {original.run_id}, bit by bit."
+    ours, theirs = run.as_dict(), original.as_dict()
+    others = [name for name in DECIDE_WEIGHTS if ours[name] != theirs[name]]
+    why = f"; other than then: {', '.join(others)}" if others else ""
+    return f"The weights are not those of {original.run_id}{why}."
 
 
 def print_table(table: Table) -> None:

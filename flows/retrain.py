@@ -4,25 +4,18 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from storage.settings import read_settings
+from tasks import parameters
 from tasks.build import build
 from tasks.evaluate import evaluate
 from tasks.gate import gate
 from tasks.keras_import import import_keras_meanwhile
 from tasks.load import load
-from tasks.parameters import (
-    Architecture,
-    BatchSize,
-    Epochs,
-    LearningRate,
-    MinAccuracy,
-    Name,
-    Seed,
-)
 from tasks.preprocess import preprocess
 from tasks.promote import promote
 from tasks.recipe import make_recipe, run_name
 from tasks.record import record
 from tasks.report import report
+from tasks.score import score
 from tasks.stage import stage
 from tasks.train import train
 from tasks.validate import validate
@@ -31,13 +24,18 @@ from tasks.validate import validate
 @flow(flow_run_name=run_name)
 def retrain(
     dataset: str = "mnist",
-    name: Name | None = None,
-    architecture: Architecture = "mlp",
-    epochs: Epochs = 10,
-    batch_size: BatchSize = 128,
-    learning_rate: LearningRate = 0.001,
-    seed: Seed | None = None,
-    min_accuracy: MinAccuracy | None = None,
+    name: parameters.Name | None = None,
+    architecture: parameters.Architecture = "mlp",
+    epochs: parameters.Epochs = 10,
+    batch_size: parameters.BatchSize = 128,
+    learning_rate: parameters.LearningRate = 0.001,
+    seed: parameters.Seed | None = None,
+    min_accuracy: parameters.Share | None = None,
+    confident: bool = False,
+    min_recall: parameters.Share = 0.8,
+    champion_rule: parameters.ChampionRule = "not-worse",
+    margin: parameters.Margin = 0,
+    max_drift: parameters.Share = 0.2,
 ) -> State[None]:
     """Train a challenger, and promote it if it passes the gate.
 
@@ -49,26 +47,27 @@ def retrain(
         batch_size: Images per step of the optimizer.
         learning_rate: Step size of the optimizer.
         seed: Decides initial weights and order of the images; empty draws one.
-        min_accuracy: Share of the test images that has to be right; empty means the
-            dataset's own (0.97, mnist-5k 0.90).
+        min_accuracy: Share of the test images that has to be right; empty means 0.97, mnist-5k 0.9.
+        confident: Whether the lower bound of the accuracy's 95 % interval has to meet it too.
+        min_recall: Share of each digit's test images that has to be found.
+        champion_rule: What the comparison with the champion on the same images asks for.
+        margin: Test images by which non-inferior may be behind the best champion ever.
+        max_drift: Jensen-Shannon distance that the data may have from the champion's, 0 to 1.
     """
+    recipe = make_recipe(**locals())  # they take the same parameters
     import_keras_meanwhile()
-    recipe = make_recipe(
-        dataset=dataset, name=name, architecture=architecture, epochs=epochs,
-        batch_size=batch_size, learning_rate=learning_rate, seed=seed, min_accuracy=min_accuracy,
-    )  # fmt: skip
     with record(recipe, read_settings()) as run:
         data = load(recipe.source)
         run.loaded(data)
-        validate(data)
+        run.checked(validate(data, run.champion_data(), recipe.max_drift))
         training, test = preprocess(data)
         model = build(recipe)
-        curve = train(model, training, recipe)
-        run.trained(curve)
+        run.trained(train(model, training, recipe))
         evaluation = evaluate(model, test)
-        stage(run, model, evaluation)
-        decision = gate(evaluation, recipe.min_accuracy)
-        run.decided(evaluation, decision)
-        promote(run, decision)
-        report(run, evaluation, decision)
+        stage(run, model, data, evaluation)
+        while run.outcome is None:  # once, and again if the champion changed meanwhile
+            measurements = score(run, data, evaluation)
+            decision = gate(measurements, recipe)
+            promote(run, measurements, decision)
+        report(run, measurements, decision)
     return run.state()

@@ -10,6 +10,8 @@ DigitsError                   exit code 1 unless stated
 ├── RunNotFoundError          no row for this run
 ├── RunClosedError            the row has reached its terminal status already
 ├── ModelStoreError           the model store cannot be read or written
+│   ├── DamagedModelError     a file of a version is not what its digest says
+│   └── VersionNotFoundError  no champion yet, or no such version to roll back to
 └── ServerError               no Prefect server could be reached or started
 
 Each message is one line: what was expected, what was received, what to do.
@@ -60,6 +62,14 @@ class RunClosedError(DigitsError):
 
 class ModelStoreError(DigitsError):
     """The model store cannot be read or written."""
+
+
+class DamagedModelError(ModelStoreError):
+    """A file of a version is not what its digest says, or does not answer as it did."""
+
+
+class VersionNotFoundError(ModelStoreError):
+    """No champion yet, or no such version to roll back to."""
 
 
 class ServerError(DigitsError):

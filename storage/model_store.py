@@ -1,30 +1,32 @@
 """The model store: immutable versions, and one pointer that names the champion.
 
     models/<dataset>/champion.json     the pointer; swapping it is the promotion
-    models/<dataset>/versions/<run>/   model.keras, model.tflite, manifest.json
+    models/<dataset>/history.jsonl     every swap of it, oldest first
+    models/<dataset>/versions/<run>/   model.keras, model.tflite, golden.npz, manifest.json
     models/<dataset>/staging/<run>/    a candidate, before the gate has accepted it
 
 A reader opens the pointer, then the version it names. Versions never change, so it never
 sees a mixture of two.
 """
 
-import hashlib
-import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from storage.errors import ModelStoreError
-from storage.records import Pointer
+from storage import files
+from storage.errors import InvalidParameterError, ModelStoreError, VersionNotFoundError
+from storage.history import History
+from storage.pointer import POINTER, prepared, read_pointer, read_swaps
+from storage.records import Pointer, Swap, SwapKind
+from storage.versions import MANIFEST, Version, read_version, write_version
 
-MANIFEST = "manifest.json"
-POINTER = "champion.json"
+LOCK_TIMEOUT_S = 60
 
 
 class ModelStore:
@@ -33,71 +35,113 @@ class ModelStore:
     Args:
         models: Folder of all datasets' models.
         dataset: The dataset's name.
+        keep_versions: Predecessors of the champion that are kept for a rollback.
 
     Every method raises ModelStoreError if the folder cannot be read or written.
     """
 
-    def __init__(self, models: Path, dataset: str) -> None:
+    def __init__(self, models: Path, dataset: str, keep_versions: int = 10) -> None:
+        self.dataset = dataset
         self.folder = models / dataset
+        self._keep_versions = keep_versions
         self._versions = self.folder / "versions"
         self._staging = self.folder / "staging"
 
-    def stage(self, run_id: str, write: Callable[[Path], None], lineage: dict[str, Any]) -> Path:
+    def stage(self, run_id: str, write: Callable[[Path], None], origin: dict[str, Any]) -> str:
         """Make a candidate: files on disk, with a manifest that holds their SHA-256.
 
         Args:
             run_id: Names the candidate, and the version that it may become.
             write: Writes the model's files into the folder that it is given.
-            lineage: What the manifest says about the model's origin, as JSON values.
+            origin: What the manifest says about the model's origin, as JSON values.
 
         Returns:
-            The candidate's folder.
+            SHA-256 of the candidate's manifest, hexadecimal.
         """
-        folder = self._staging / run_id
         with self._explained():
-            folder.mkdir(parents=True)
-            try:
-                write(folder)
-                files = {path.name: _describe(path) for path in sorted(folder.iterdir())}
-                manifest = {"version": run_id, "files": files, **lineage}
-                _write(folder / MANIFEST, json.dumps(manifest, indent=2, allow_nan=False))
-                _sync_tree(folder)
-            except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
-        return folder
+            return write_version(self.candidate(run_id), run_id, write, origin)
 
-    def promote(self, run_id: str) -> Pointer:
+    def promote(
+        self, run_id: str, digest: str, seen: Pointer | None, *, actor: str, reason: str
+    ) -> Swap | None:
         """Make the candidate the champion: it becomes a version, then the pointer is swapped.
 
+        Args:
+            run_id: The candidate.
+            digest: What ``stage`` returned; the candidate is read and checked once more.
+            seen: The pointer that the candidate was compared with.
+            actor: Who or what promotes it.
+            reason: Why.
+
         Returns:
-            The new pointer, one generation above the one before.
+            The swap; None if the champion is another one than ``seen`` by now, in which
+            case nothing has changed and the comparison has to be made again.
         """
-        version = self._versions / run_id
-        with self._explained(), FileLock(self.folder / ".lock"):
-            before = self.champion()
-            candidate = self._staging / run_id
-            pointer = Pointer(
-                generation=before.generation + 1 if before else 1,
+        with self._locked():
+            if self.champion() != seen:
+                return None
+            manifest = read_version(self.candidate(run_id), digest).manifest
+            swap = Swap(
+                generation=seen.generation + 1 if seen else 1,
                 version=run_id,
-                digest=_sha256(candidate / MANIFEST),
+                digest=digest,
+                predecessor=seen.version if seen else None,
+                kind=SwapKind.PROMOTION,
+                actor=actor,
+                reason=reason,
+                swapped_at=datetime.now(UTC),
+                weights_digest=manifest.get("weights_digest"),
+                test_correct=manifest.get("test_correct"),
+                test_total=manifest.get("test_total"),
             )
-            fresh = self.folder / f".{POINTER}.{run_id}"
-            try:
-                # What can fail for want of space comes before the candidate is moved.
-                _write(fresh, json.dumps(asdict(pointer), indent=2))
-                self._versions.mkdir(exist_ok=True)
-                candidate.rename(version)
-                _sync(self._versions)
-                fresh.replace(self.folder / POINTER)
-            finally:
-                fresh.unlink(missing_ok=True)
-            _sync(self.folder)
-        return pointer
+            self._swap(self.history(), swap, candidate=self.candidate(run_id))
+        return swap
+
+    def rollback(self, to: str | None, *, actor: str, reason: str) -> Swap:
+        """Point to an earlier version, after it was loaded and has answered as it did.
+
+        Args:
+            to: The version; None means the champion's predecessor with other weights.
+            actor: Who asks for it.
+            reason: Why.
+
+        Raises:
+            VersionNotFoundError: If there is no champion, no predecessor or no such version.
+            InvalidParameterError: If ``to`` is the champion already.
+            DamagedModelError: If the version cannot be put to use; the champion stays.
+        """
+        if not (self.folder / POINTER).exists():
+            raise VersionNotFoundError(
+                f"expected a champion of {self.dataset} to roll back from, found none in"
+                f" {self.folder.parent}"
+            )
+        with self._locked():
+            history, pointer_is_sound = self._history_for_rollback()
+            champion = history.swaps[-1]
+            if to == champion.version and pointer_is_sound:
+                raise InvalidParameterError(
+                    f"--to: expected another version than the champion, received {to}"
+                )
+            target = self._target(history, to)
+            # LiteRT and NumPy: imported by who needs them.
+            from storage.classifier import load_classifier
+
+            load_classifier(self.version(target.version), target.digest)
+            swap = replace(
+                target,
+                generation=champion.generation + 1,
+                predecessor=champion.version,
+                kind=SwapKind.ROLLBACK,
+                actor=actor,
+                reason=reason,
+                swapped_at=datetime.now(UTC),
+            )
+            self._swap(history, swap)
+        return swap
 
     def discard(self, run_id: str) -> None:
         """Remove a candidate that is not to be promoted; nothing happens if there is none."""
-        shutil.rmtree(self._staging / run_id, ignore_errors=True)
+        shutil.rmtree(self.candidate(run_id), ignore_errors=True)
 
     def champion(self) -> Pointer | None:
         """Read the pointer; None before the first promotion.
@@ -105,27 +149,118 @@ class ModelStore:
         Raises:
             ModelStoreError: If it is there and cannot be understood.
         """
-        path = self.folder / POINTER
         with self._explained():
+            return read_pointer(self.folder)
+
+    def read_champion(self) -> tuple[Pointer, Version] | None:
+        """Read the champion's version, each byte checked; None before the first promotion.
+
+        Raises:
+            DamagedModelError: If a file of it is not what its digest says.
+        """
+        while pointer := self.champion():
             try:
-                content = path.read_bytes()
-            except FileNotFoundError:
-                return None
-        try:
-            pointer = Pointer(**json.loads(content))
-            found = (type(pointer.generation), type(pointer.version), type(pointer.digest))
-            if found != (int, str, str):
-                raise TypeError(found)
-        except (ValueError, TypeError) as error:
-            raise ModelStoreError(
-                f"{path}: expected JSON with generation, version and digest,"
-                f" received {content[:80]!r}"
-            ) from error
-        return pointer
+                return pointer, read_version(self.version(pointer.version), pointer.digest)
+            except ModelStoreError:
+                # After many swaps in a moment the version may have been removed.
+                if self.champion() == pointer:
+                    raise
+        return None
+
+    def history(self) -> History:
+        """Every swap of the pointer that happened, oldest first.
+
+        Raises:
+            ModelStoreError: If the pointer or the history cannot be understood.
+        """
+        pointer = self.champion()
+        if pointer is None:
+            return History(())
+        happened = [swap for swap in self._read_swaps() if swap.generation <= pointer.generation]
+        if not happened or happened[-1].pointer != pointer:
+            happened.append(self._unrecorded(pointer))
+        return History(tuple(happened))
+
+    def candidate(self, run_id: str) -> Path:
+        """The folder of a candidate."""
+        return self._staging / run_id
 
     def version(self, run_id: str) -> Path:
         """The folder of a version."""
         return self._versions / run_id
+
+    def kept(self) -> list[str]:
+        """The versions that are there, newest run first."""
+        with self._explained():
+            if not self._versions.is_dir():
+                return []
+            return sorted((path.name for path in self._versions.iterdir()), reverse=True)
+
+    def _history_for_rollback(self) -> tuple[History, bool]:
+        """The history, and whether the pointer is sound; a rollback also mends one that is not."""
+        try:
+            return self.history(), True
+        except ModelStoreError:
+            swaps = self._read_swaps()
+            if not swaps:
+                raise
+            return History(tuple(swaps)), False
+
+    def _target(self, history: History, to: str | None) -> Swap:
+        if to is None:
+            if history.predecessor is None:
+                raise VersionNotFoundError(
+                    f"expected a predecessor of {history.swaps[-1].version} with other weights,"
+                    f" found none; kept are {', '.join(self.kept())}: name one with --to RUN"
+                )
+            return history.predecessor
+        if to not in self.kept():
+            raise VersionNotFoundError(
+                f"--to: expected one of the versions that are kept"
+                f" ({', '.join(self.kept())}), received {to!r}"
+            )
+        recorded = history.of(to)
+        if recorded is None:
+            with self._explained():
+                digest = files.sha256(self.version(to) / MANIFEST)
+            return self._unrecorded(Pointer(0, to, digest))
+        return recorded
+
+    def _swap(self, history: History, swap: Swap, candidate: Path | None = None) -> None:
+        """Write the history, then move the pointer: before it nothing, after it everything."""
+        history = History((*history.swaps, swap))
+        with prepared(self.folder, history.swaps) as move:
+            if candidate:
+                files.make_folder(self._versions)
+                candidate.rename(self.version(swap.version))
+                files.sync(self._versions)
+            move()
+        for name in set(self.kept()) - history.kept(self._keep_versions):
+            shutil.rmtree(self.version(name), ignore_errors=True)
+
+    def _read_swaps(self) -> list[Swap]:
+        with self._explained():
+            return read_swaps(self.folder)
+
+    def _unrecorded(self, pointer: Pointer) -> Swap:
+        """What can be said of a swap that the history does not hold."""
+        manifest = read_version(self.version(pointer.version), pointer.digest).manifest
+        return Swap(
+            **asdict(pointer),
+            predecessor=None,
+            kind=SwapKind.PROMOTION,
+            actor="unknown",
+            reason="not in the history",
+            swapped_at=datetime.now(UTC),
+            weights_digest=manifest.get("weights_digest"),
+            test_correct=manifest.get("test_correct"),
+            test_total=manifest.get("test_total"),
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._explained(), FileLock(self.folder / ".lock", timeout=LOCK_TIMEOUT_S):
+            yield
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -138,30 +273,6 @@ class ModelStore:
             ) from error
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    return {"sha256": _sha256(path), "size_bytes": path.stat().st_size}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8")
-    _sync(path)
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in folder.iterdir():
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    """Have the disk, not only the system's memory, hold a file or a folder's entries."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def datasets(models: Path) -> list[str]:
+    """The datasets that have a champion in a folder of models."""
+    return sorted(path.parent.name for path in models.glob(f"*/{POINTER}"))

@@ -3,11 +3,13 @@
 import math
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from storage.errors import InvalidParameterError
 
 ARCHITECTURES = ("mlp", "cnn")
+CHAMPION_RULES = ("not-worse", "better", "non-inferior")
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -32,7 +34,8 @@ EPOCHS = Bounds(1, 1000, "whole number")
 BATCH_SIZE = Bounds(1, 65536, "whole number")
 LEARNING_RATE = Bounds(1e-6, 1)
 SEED = Bounds(0, 2**32 - 1, "whole number")
-MIN_ACCURACY = Bounds(0, 1)
+SHARE = Bounds(0, 1)
+MARGIN = Bounds(0, 100_000, "whole number")
 
 
 class Status(StrEnum):
@@ -59,6 +62,12 @@ class Recipe:
         learning_rate: Step size of the optimizer.
         seed: Decides initial weights and the order of the images.
         min_accuracy: Share of the test images, in [0, 1], that has to be right.
+        confident: Whether the lower bound of the accuracy's interval has to meet it too.
+        min_recall: Share of each digit's test images, in [0, 1], that has to be found.
+        champion_rule: One of CHAMPION_RULES: what a comparison with the champion asks for.
+        margin: Test images by which ``non-inferior`` lets a challenger be behind.
+        max_drift: Jensen-Shannon distance, in [0, 1], that the training data may have from
+            the champion's.
 
     Raises:
         InvalidParameterError: If a value is out of bounds.
@@ -72,6 +81,11 @@ class Recipe:
     learning_rate: float
     seed: int
     min_accuracy: float
+    confident: bool = False
+    min_recall: float = 0.8
+    champion_rule: str = "not-worse"
+    margin: int = 0
+    max_drift: float = 0.2
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME_PATTERN, self.dataset):
@@ -79,16 +93,21 @@ class Recipe:
                 f"name: expected a letter or digit, then up to 63 of them or of '.', '_', '-',"
                 f" received {self.dataset!r}; choose one with --name"
             )
-        if self.architecture not in ARCHITECTURES:
-            raise InvalidParameterError(
-                f"architecture: expected one of {', '.join(ARCHITECTURES)}, "
-                f"received {self.architecture!r}"
-            )
+        _check_choice("architecture", self.architecture, ARCHITECTURES)
+        _check_choice("champion_rule", self.champion_rule, CHAMPION_RULES)
         EPOCHS.check("epochs", self.epochs)
         BATCH_SIZE.check("batch_size", self.batch_size)
         LEARNING_RATE.check("learning_rate", self.learning_rate)
         SEED.check("seed", self.seed)
-        MIN_ACCURACY.check("min_accuracy", self.min_accuracy)
+        SHARE.check("min_accuracy", self.min_accuracy)
+        SHARE.check("min_recall", self.min_recall)
+        MARGIN.check("margin", self.margin)
+        SHARE.check("max_drift", self.max_drift)
+        if self.margin and self.champion_rule != "non-inferior":
+            raise InvalidParameterError(
+                f"margin: expected 0 with the champion rule {self.champion_rule},"
+                f" received {self.margin}; only non-inferior has a margin"
+            )
 
 
 @dataclass(frozen=True)
@@ -153,10 +172,11 @@ class Decision:
 
     @property
     def reason(self) -> str:
-        """What speaks against the challenger, or what was measured if nothing does."""
+        """What speaks against the challenger; if nothing does, accuracy and comparison."""
         against = [rule for rule in self.rules if not rule.passed]
         if not against:
-            return "; ".join(rule.measured for rule in self.rules)
+            asked = (rule for rule in self.rules if rule.name in {"accuracy", "champion"})
+            return "; ".join(rule.measured for rule in asked)
         return "; ".join(f"{r.name}: {r.measured}, required {r.required}" for r in against)
 
 
@@ -173,6 +193,56 @@ class Pointer:
     generation: int
     version: str
     digest: str
+
+
+class SwapKind(StrEnum):
+    """What moved the pointer."""
+
+    PROMOTION = "promotion"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One move of the pointer; all of them are a store's history.
+
+    Args:
+        generation: The pointer's number after it.
+        version: The version that it points to since.
+        digest: SHA-256 of the version's manifest, hexadecimal.
+        predecessor: The version that was in use before; None at the first.
+        kind: Promotion or rollback.
+        actor: Who or what moved it.
+        reason: Why, in words.
+        swapped_at: When; aware, UTC.
+        weights_digest: SHA-256 of the version's weights; None where the manifest has none.
+        test_correct: Test images that the version got right when it was promoted.
+        test_total: Test images then.
+    """
+
+    generation: int
+    version: str
+    digest: str
+    predecessor: str | None
+    kind: SwapKind
+    actor: str
+    reason: str
+    swapped_at: datetime
+    weights_digest: str | None = None
+    test_correct: int | None = None
+    test_total: int | None = None
+
+    @property
+    def pointer(self) -> Pointer:
+        """What the pointer says after it."""
+        return Pointer(self.generation, self.version, self.digest)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidParameterError(
+            f"{name}: expected one of {', '.join(choices)}, received {value!r}"
+        )
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import ColumnElement, Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from storage.database import explained
@@ -25,7 +25,7 @@ class Runs:
     Every method raises DatabaseError if the database cannot be read or written.
     """
 
-    def __init__(self, engine: Engine, lease_s: float = 120.0) -> None:
+    def __init__(self, engine: Engine, lease_s: float) -> None:
         self._engine = engine
         self._lease = timedelta(seconds=lease_s)
 
@@ -81,21 +81,35 @@ class Runs:
             },
         )
 
-    def close_lost(self) -> Sequence[Run]:
-        """Close the rows whose lease has expired as ``lost``, and return them."""
-        now = datetime.now(UTC)
-        expired = (
-            update(Run)
-            .where(Run.status == Status.RUNNING, Run.lease_expires_at < now)
-            .values(
-                status=Status.LOST,
-                finished_at=now,
-                reason="its process died, or lost touch with the database, and told nobody",
-            )
-            .returning(Run)
+    def decide(self, run_id: str, test_digest: str, **values: Any) -> None:
+        """Write what was measured and decided on a test set, and how often it was used so far.
+
+        Raises:
+            RunClosedError: If the row is not running any more.
+        """
+        uses = (
+            select(func.count() + 1)
+            .where(Run.test_digest == test_digest, Run.run_id != run_id)
+            .scalar_subquery()
         )
+        self.note(run_id, **values, test_digest=test_digest, test_uses=uses)
+
+    def expired(self) -> Sequence[Run]:
+        """Read the rows of running runs that gave no sign of life for the time of a lease."""
+        rows = select(Run).where(*self._dead())
+        with self._explained(), self._reading() as session:
+            return session.scalars(rows).all()
+
+    def close_expired(self, run_id: str, status: Status, reason: str, **values: Any) -> bool:
+        """Give the row of a dead run its terminal status.
+
+        Returns:
+            False if it is not dead: it has renewed its lease, or another has closed it.
+        """
+        dead = update(Run).where(Run.run_id == run_id, *self._dead()).returning(Run.run_id)
+        values |= {"status": status, "reason": reason, "finished_at": datetime.now(UTC)}
         with self._explained(), self._writing() as session:
-            return session.scalars(expired).all()
+            return session.scalars(dead.values(values)).first() is not None
 
     def get(self, run_id: str) -> Run:
         """Read one row.
@@ -133,6 +147,9 @@ class Runs:
             status = self.get(run_id).status
             why = "; it gave no sign of life for DIGITS_LEASE_S" if status == Status.LOST else ""
             raise RunClosedError(f"expected run {run_id} to be running, found it {status}{why}")
+
+    def _dead(self) -> tuple[ColumnElement[bool], ...]:
+        return Run.status == Status.RUNNING, Run.lease_expires_at < datetime.now(UTC)
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:

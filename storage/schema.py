@@ -7,7 +7,7 @@ from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration; a test holds it against Alembic's head."""
 
 
@@ -31,6 +31,10 @@ class UTCDateTime(TypeDecorator[datetime]):
 class Base(DeclarativeBase):
     """Base of the mapped tables."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """The row as plain values, column by column; datetimes stay datetimes."""
+        return {column.key: getattr(self, column.key) for column in self.__table__.columns}
+
 
 class Run(Base):
     """One execution of the flow ``retrain``. ``docs/metrics.md`` says what each column means."""
@@ -39,6 +43,7 @@ class Run(Base):
     __table_args__ = (
         Index("runs_by_dataset", "dataset", "started_at"),
         Index("runs_by_start", "started_at"),
+        Index("runs_by_test_set", "test_digest"),
     )
 
     run_id: Mapped[str] = mapped_column(primary_key=True)
@@ -52,7 +57,20 @@ class Run(Base):
     test_accuracy: Mapped[float | None]
     test_correct: Mapped[int | None]
     test_total: Mapped[int | None]
+    accuracy_low: Mapped[float | None]
+    accuracy_high: Mapped[float | None]
+    test_digest: Mapped[str | None]
+    test_uses: Mapped[int | None]
+    champion_version: Mapped[str | None]
+    champion_correct: Mapped[int | None]
+    only_challenger_correct: Mapped[int | None]
+    only_champion_correct: Mapped[int | None]
     min_accuracy: Mapped[float]
+    confident: Mapped[bool | None]
+    min_recall: Mapped[float | None]
+    champion_rule: Mapped[str | None]
+    margin: Mapped[int | None]
+    max_drift: Mapped[float | None]
     reason: Mapped[str | None] = mapped_column(Text)
     rules: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
     generation: Mapped[int | None]
@@ -67,6 +85,9 @@ class Run(Base):
     fit_s: Mapped[float | None]
     source: Mapped[str]
     data_digest: Mapped[str | None]
+    duplicates: Mapped[int | None]
+    pixel_drift: Mapped[float | None]
+    label_drift: Mapped[float | None]
     weights_digest: Mapped[str | None]
     code_commit: Mapped[str | None]
     code_dirty: Mapped[bool | None]
@@ -74,6 +95,17 @@ class Run(Base):
     host: Mapped[str]
     flow_run_id: Mapped[str | None]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The row as plain values, column by column; datetimes stay datetimes."""
-        return {column.key: getattr(self, column.key) for column in self.__table__.columns}
+
+class Promotion(Base):
+    """One swap of a dataset's pointer. ``docs/metrics.md`` says what each column means."""
+
+    __tablename__ = "promotions"
+
+    dataset: Mapped[str] = mapped_column(primary_key=True)
+    generation: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    predecessor: Mapped[str | None]
+    kind: Mapped[str]
+    actor: Mapped[str]
+    reason: Mapped[str] = mapped_column(Text)
+    swapped_at: Mapped[datetime] = mapped_column(UTCDateTime)

@@ -24,20 +24,22 @@ class Settings:
         database_url: SQLAlchemy URL of the metrics table.
         models: Folder of the model store.
         lease_s: Seconds without a sign of life after which a run counts as lost.
+        keep_versions: Predecessors of the champion that are kept for a rollback.
     """
 
     home: Path
     database_url: str
     models: Path
     lease_s: float
+    keep_versions: int
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read DIGITS_HOME, DIGITS_DATABASE_URL, DIGITS_MODELS_URL and DIGITS_LEASE_S.
+    """Read DIGITS_HOME, _DATABASE_URL, _MODELS_URL, _LEASE_S and _KEEP_VERSIONS.
 
     Raises:
-        InvalidParameterError: If DIGITS_MODELS_URL is no local folder, or DIGITS_LEASE_S
-            is no number of seconds from 1 to 86400.
+        InvalidParameterError: If DIGITS_MODELS_URL is no local folder, DIGITS_LEASE_S no
+            number of seconds from 1 to 86400, or DIGITS_KEEP_VERSIONS none from 1 to 1000.
     """
     home = _absolute("DIGITS_HOME", environment.get("DIGITS_HOME") or str(PROJECT / "var"))
     if "?" in str(home):
@@ -52,7 +54,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         home=home,
         database_url=url,
         models=_folder(environment.get("DIGITS_MODELS_URL"), home / "models"),
-        lease_s=_seconds(environment.get("DIGITS_LEASE_S"), 120.0),
+        lease_s=_number(environment, "DIGITS_LEASE_S", 120.0, "seconds from 1 to 86400", 86400),
+        keep_versions=int(
+            _number(environment, "DIGITS_KEEP_VERSIONS", 10, "a whole number from 1 to 1000", 1000)
+        ),
     )
 
 
@@ -79,13 +84,14 @@ def _absolute(name: str, path: str) -> Path:
         ) from error
 
 
-def _seconds(text: str | None, default: float) -> float:
+def _number(
+    environment: Mapping[str, str], name: str, default: float, expected: str, most: int
+) -> float:
+    text = environment.get(name)
     try:
-        seconds = float(text) if text else default
+        number = type(default)(text) if text else default
     except ValueError:
-        seconds = float("nan")
-    if not 1 <= seconds <= 86400:
-        raise InvalidParameterError(
-            f"DIGITS_LEASE_S: expected seconds from 1 to 86400, received {text!r}"
-        )
-    return seconds
+        number = float("nan")
+    if not 1 <= number <= most:
+        raise InvalidParameterError(f"{name}: expected {expected}, received {text!r}")
+    return number

@@ -1,4 +1,4 @@
-"""Gate: from what was measured to a decision, with a reason for every rule."""
+"""Gate: from what was measured to a decision, with a reason for every rule. It fails closed."""
 
 import math
 from decimal import ROUND_CEILING, Decimal
@@ -6,38 +6,139 @@ from decimal import ROUND_CEILING, Decimal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.records import Decision, Evaluation, Rule
+from storage.classifier import GOLDEN_TOLERANCE
+from storage.records import Decision, Evaluation, Recipe, Rule
+from tasks.measure import Measurements, Score, interval, mcnemar
+
+SIGNIFICANCE = 0.05
+PHRASES = {
+    "not-worse": "not worse than",
+    "better": "better than",
+    "non-inferior": "not inferior to",
+}
+WAY_OUT = "`digits rollback` goes back to an earlier one"
 
 
 @task(cache_policy=NO_CACHE)
-def gate(evaluation: Evaluation, min_accuracy: float) -> Decision:
+def gate(measurements: Measurements, recipe: Recipe) -> Decision:
     """Decide whether the challenger may become the champion; in doubt it may not.
 
     Args:
-        evaluation: Of the challenger, on the whole test set.
-        min_accuracy: Share of the test images, in [0, 1], that has to be right.
+        measurements: Of the challenger and of the champion, on the whole test set.
+        recipe: Its minimum accuracy, confident, minimum recall, champion rule and margin
+            are what is asked for.
     """
-    return Decision((_finite(evaluation), _accuracy(evaluation, min_accuracy)))
+    challenger = measurements.challenger
+    if isinstance(challenger, str):
+        return Decision((Rule("scored", "a stored model that answers", challenger, passed=False),))
+    evaluation = challenger.evaluation
+    return Decision(
+        (
+            _finite(challenger),
+            _accuracy(evaluation, recipe),
+            _recall(evaluation, recipe.min_recall),
+            _faithful(challenger, measurements.trained),
+            _champion(evaluation, measurements, recipe),
+            _rollback(measurements),
+        )
+    )
 
 
-def _finite(evaluation: Evaluation) -> Rule:
+def _finite(challenger: Score) -> Rule:
+    loss, difference = challenger.evaluation.loss, challenger.golden_difference
     return Rule(
         name="finite",
-        required="a finite number",
-        measured=f"test loss {evaluation.loss:.4f}",
-        passed=math.isfinite(evaluation.loss),
+        required="finite answers and loss",
+        measured=f"test loss {loss:.4f}",
+        passed=math.isfinite(loss) and math.isfinite(difference),
     )
 
 
-def _accuracy(evaluation: Evaluation, min_accuracy: float) -> Rule:
-    correct, total = evaluation.correct, evaluation.total
+def _accuracy(evaluation: Evaluation, recipe: Recipe) -> Rule:
+    correct, total, minimum = evaluation.correct, evaluation.total, recipe.min_accuracy
     # In decimals: as floats 0.07 of 100 images are 7.000000000000001.
-    needed = None
-    if math.isfinite(min_accuracy):
-        needed = int((Decimal(str(min_accuracy)) * total).to_integral_value(ROUND_CEILING))
+    needed = int((Decimal(str(minimum)) * total).to_integral_value(ROUND_CEILING))
+    required = f"at least {minimum:g} ({needed:,})"
+    measured = f"{correct:,} of {total:,} right"
+    passed = total > 0 and correct >= needed
+    if total:
+        low, high = interval(correct, total)
+        measured += f" (95 % interval {low:.4f} to {high:.4f})"
+        if recipe.confident:
+            required += ", and the lower bound of the interval too"
+            passed = passed and low >= minimum
+    return Rule("accuracy", required, measured, passed)
+
+
+def _recall(evaluation: Evaluation, minimum: float) -> Rule:
+    found = {
+        digit: evaluation.confusion[digit][digit] / sum(row)
+        for digit, row in enumerate(evaluation.confusion)
+        if sum(row)
+    }
+    required = f"at least {minimum:g} of each digit"
+    if len(found) < 10:
+        return Rule("digit recall", required, f"{len(found)} of 10 digits measured", passed=False)
+    worst = min(found, key=found.__getitem__)
+    row = evaluation.confusion[worst]
     return Rule(
-        name="accuracy",
-        required=f"at least {min_accuracy:g}" + (f" ({needed:,})" if needed is not None else ""),
-        measured=f"{correct:,} of {total:,} right",
-        passed=total > 0 and needed is not None and correct >= needed,
+        name="digit recall",
+        required=required,
+        measured=f"worst is {worst} with {found[worst]:.4f} ({row[worst]:,} of {sum(row):,})",
+        passed=found[worst] >= minimum,
     )
+
+
+def _faithful(challenger: Score, trained: Evaluation) -> Rule:
+    stored, difference = challenger.evaluation.correct, challenger.golden_difference
+    return Rule(
+        name="faithful",
+        required=f"{trained.correct:,} right as in Keras, golden batch within {GOLDEN_TOLERANCE:g}",
+        measured=f"{stored:,} right, golden batch within {difference:.1g}",
+        passed=stored == trained.correct and difference <= GOLDEN_TOLERANCE,
+    )
+
+
+def _champion(evaluation: Evaluation, measurements: Measurements, recipe: Recipe) -> Rule:
+    seen = measurements.compared_with
+    required = f"{PHRASES[recipe.champion_rule]} {seen.version if seen else 'the champion'}"
+    if measurements.champion is None:
+        return Rule("champion", required, "there is no champion yet", passed=True)
+    only_ours, only_theirs = measurements.only_challenger, measurements.only_champion
+    try:
+        theirs = _correct(measurements.champion)
+        best = theirs if measurements.best is None else _correct(measurements.best)
+    except ValueError as error:
+        why = f"it cannot be scored: {error}; {WAY_OUT}"
+        return Rule("champion", required, why, passed=False)
+    if only_ours is None or only_theirs is None:
+        return Rule("champion", required, "it was not compared image by image", passed=False)
+    ours = evaluation.correct
+    measured = f"{ours:,} right against {theirs:,}; alone {only_ours:,} against {only_theirs:,}"
+    if recipe.champion_rule == "better":
+        p = mcnemar(only_ours, only_theirs)
+        required += f" (McNemar, p below {SIGNIFICANCE:g})"
+        return Rule("champion", required, f"{measured}; p {p:.3g}", p < SIGNIFICANCE)
+    if recipe.champion_rule == "not-worse":
+        return Rule("champion", f"{required} (at least {theirs:,})", measured, ours >= theirs)
+    needed = max(theirs, best) - recipe.margin
+    required += f" (at least {needed:,}: the best ever less {recipe.margin:,})"
+    return Rule("champion", required, measured, ours >= needed)
+
+
+def _correct(score: Score | str) -> int:
+    """Images right; a ValueError says why there is no such number."""
+    if isinstance(score, str):
+        raise ValueError(score)
+    if not math.isfinite(score.evaluation.loss):
+        raise ValueError("its test loss is not finite")
+    return score.evaluation.correct
+
+
+def _rollback(measurements: Measurements) -> Rule:
+    gone = measurements.rolled_back
+    measured = "nobody has"
+    if gone:
+        why = f": {gone.reason}" if gone.reason else ""
+        measured = f"{gone.actor} did on {gone.swapped_at:%Y-%m-%d}{why}"
+    return Rule("rollback", "weights that nobody has rolled back", measured, gone is None)

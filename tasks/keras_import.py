@@ -3,8 +3,9 @@
 import os
 import re
 import sys
-import tempfile
 import threading
+
+from storage.quiet import without_lines
 
 # https://github.com/tensorflow/tensorflow/issues/100442: they heed no setting.
 NOTE = re.compile(rb"WARNING: All log messages before absl|I\d{4} [\d:.]+ +\d+ \w+\.cc:\d+\]")
@@ -20,13 +21,5 @@ def import_keras_meanwhile() -> None:
 
 
 def _import() -> None:
-    with tempfile.TemporaryFile() as caught:
-        terminal = os.dup(2)
-        os.dup2(caught.fileno(), 2)
-        try:
-            import keras  # noqa: F401
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            caught.seek(0)
-            os.write(2, b"".join(line for line in caught if not NOTE.match(line)))
+    with without_lines(NOTE):
+        import keras  # noqa: F401

@@ -8,7 +8,7 @@ from storage.records import (
     BATCH_SIZE,
     EPOCHS,
     LEARNING_RATE,
-    MIN_ACCURACY,
+    MARGIN,
     NAME_PATTERN,
     SEED,
 )
@@ -19,6 +19,6 @@ Epochs = Annotated[int, Field(ge=EPOCHS.low, le=EPOCHS.high)]
 BatchSize = Annotated[int, Field(ge=BATCH_SIZE.low, le=BATCH_SIZE.high)]
 LearningRate = Annotated[float, Field(ge=LEARNING_RATE.low, le=LEARNING_RATE.high)]
 Seed = Annotated[int, Field(ge=SEED.low, le=SEED.high)]
-MinAccuracy = Annotated[
-    float, Field(ge=MIN_ACCURACY.low, le=MIN_ACCURACY.high, allow_inf_nan=False)
-]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+ChampionRule = Literal["not-worse", "better", "non-inferior"]
+Margin = Annotated[int, Field(ge=MARGIN.low, le=MARGIN.high)]

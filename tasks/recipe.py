@@ -1,10 +1,17 @@
 """From what a person says to a recipe in which nothing is left open."""
 
+from __future__ import annotations
+
 import secrets
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from storage.errors import DatasetNotFoundError
 from storage.records import SEED, Recipe
+
+if TYPE_CHECKING:
+    from storage.schema import Run
 
 MNIST = "mnist"
 MNIST_5K = "mnist-5k"
@@ -26,6 +33,7 @@ def make_recipe(
     learning_rate: float,
     seed: int | None,
     min_accuracy: float | None,
+    **gate: Any,
 ) -> Recipe:
     """Fill in what was left open: the name, the seed and the minimum accuracy.
 
@@ -38,6 +46,7 @@ def make_recipe(
         learning_rate: See Recipe.
         seed: None draws one.
         min_accuracy: None means the dataset's own.
+        **gate: See Recipe: confident, min_recall, champion_rule, margin and max_drift.
 
     Raises:
         InvalidParameterError: If a value is out of bounds.
@@ -54,7 +63,19 @@ def make_recipe(
         learning_rate=learning_rate,
         seed=secrets.randbelow(int(SEED.high) + 1) if seed is None else seed,
         min_accuracy=min_accuracy,
+        **gate,
     )
+
+
+def parameters_of(run: Run) -> dict[str, Any]:
+    """What one would have to say for the same recipe, by ``make_recipe``'s names.
+
+    Args:
+        run: Its row. What it does not know, because it is older, is left out.
+    """
+    named = {"dataset": run.source, "name": run.dataset}
+    rest = {field.name: getattr(run, field.name) for field in fields(Recipe)}
+    return {k: v for k, v in {**rest, **named}.items() if k != "source" and v is not None}
 
 
 def locate(dataset: str) -> tuple[str, str]:

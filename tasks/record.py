@@ -13,12 +13,16 @@ from prefect.states import Completed, Failed
 from storage.database import open_database
 from storage.errors import DatabaseError, DigitsError, ModelStoreError, RunClosedError
 from storage.model_store import ModelStore
-from storage.records import Decision, Evaluation, Recipe, Status
+from storage.promotions import Promotions
+from storage.records import Decision, Recipe, Status
+from storage.recovery import close_dead_runs, promotion_of
 from storage.runs import Runs
 from storage.settings import Settings
 from tasks.lineage import lineage
 from tasks.load import Dataset
+from tasks.measure import Measurements, Score, interval
 from tasks.train import Epoch
+from tasks.validate import DataCheck, Statistics
 
 log = logging.getLogger("digits")
 
@@ -33,14 +37,17 @@ class RunInProgress:
 
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
         self.recipe = recipe
-        self.runs = Runs(open_database(settings.database_url), settings.lease_s)
-        self.store = ModelStore(settings.models, recipe.dataset)
-        for lost in self.runs.close_lost():
-            ModelStore(settings.models, lost.dataset).discard(lost.run_id)
+        engine = open_database(settings.database_url)
+        self.runs = Runs(engine, settings.lease_s)
+        self.promotions = Promotions(engine)
+        self.store = ModelStore(settings.models, recipe.dataset, settings.keep_versions)
+        close_dead_runs(self.runs, settings.models)
         self.lineage: dict[str, Any] = lineage()
         self.id = self.runs.open(recipe, **self.lineage)
         self.lineage |= asdict(recipe)
+        self.candidate_digest = ""
         self.outcome: tuple[Status, str] | None = None
+        self.mend_promotions()
         log.info("run %s", self.id)
 
     def note(self, **columns: Any) -> None:
@@ -64,14 +71,48 @@ class RunInProgress:
             fit_s=sum(epoch.duration_s for epoch in curve),
         )
 
-    def decided(self, evaluation: Evaluation, decision: Decision) -> None:
-        """Write what was measured and decided; a loss that is not finite is left empty."""
-        total = evaluation.total
+    def champion_data(self) -> Statistics | None:
+        """How the champion's training data is distributed; None where that is not known."""
+        try:
+            champion = self.store.read_champion()
+        except ModelStoreError as error:
+            log.warning("drift cannot be measured: %s", error)
+            return None
+        return champion[1].manifest.get("training_data") if champion else None
+
+    def checked(self, check: DataCheck) -> None:
+        """Write what the data check found; the manifest gets how the data is distributed."""
+        self.lineage |= {"test_digest": check.test_digest, "training_data": check.statistics}
         self.note(
+            duplicates=check.duplicates,
+            pixel_drift=check.pixel_drift,
+            label_drift=check.label_drift,
+        )
+
+    def staged(self, weights: str) -> None:
+        """Write the weights' digest, by which they are known whatever file holds them."""
+        self.lineage["weights_digest"] = weights
+        self.note(weights_digest=weights)
+
+    def decided(self, measurements: Measurements, decision: Decision) -> None:
+        """Write what was measured and decided; a loss that is not finite is left empty."""
+        stored, champion = measurements.challenger, measurements.champion
+        evaluation = stored.evaluation if isinstance(stored, Score) else measurements.trained
+        seen, total = measurements.compared_with, evaluation.total
+        low, high = interval(evaluation.correct, total) if total else (None, None)
+        self.runs.decide(
+            self.id,
+            self.lineage["test_digest"],
             test_loss=evaluation.finite_loss,
             test_accuracy=evaluation.correct / total if total else None,
             test_correct=evaluation.correct if total else None,
             test_total=total or None,
+            accuracy_low=low,
+            accuracy_high=high,
+            champion_version=seen.version if seen else None,
+            champion_correct=champion.evaluation.correct if isinstance(champion, Score) else None,
+            only_challenger_correct=measurements.only_challenger,
+            only_champion_correct=measurements.only_champion,
             rules=[asdict(rule) for rule in decision.rules],
         )
 
@@ -79,6 +120,13 @@ class RunInProgress:
         """Give the row its terminal status."""
         self.runs.close(self.id, status, reason, **columns)
         self.outcome = (status, reason)
+
+    def mend_promotions(self) -> None:
+        """Bring the table of promotions up to what the store's history says."""
+        try:
+            self.promotions.mend(self.store.dataset, self.store.history())
+        except (DatabaseError, ModelStoreError) as error:
+            log.warning("the table of promotions waits for the next run: %s", error)
 
     def state(self) -> State[None]:
         """What Prefect is told: a rejected run is a result, not an outage."""
@@ -121,13 +169,10 @@ def _close(run: RunInProgress, status: Status, reason: str) -> None:
     """Close the row after an error, unless it has its status, or its promotion stands."""
     if run.outcome is not None:
         return
+    swap = promotion_of(run.store, run.id)
     try:
-        champion = run.store.champion()
-    except ModelStoreError:
-        champion = None  # a pointer that cannot be read does not name this run
-    try:
-        if champion is not None and champion.version == run.id:
-            run.finish(Status.PROMOTED, reason, generation=champion.generation)
+        if swap:
+            run.finish(Status.PROMOTED, reason, generation=swap.generation)
         else:
             run.finish(status, reason)
     except DigitsError as error:

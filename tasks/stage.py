@@ -5,33 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from storage.classifier import GOLDEN, MODEL
 from storage.records import Evaluation
-from tasks.load import digest
+from tasks.load import Dataset, digest
 from tasks.record import RunInProgress
 
 if TYPE_CHECKING:
     import keras
 
 
+# Enough for each digit to be among them, in the order of any dataset that we know.
+GOLDEN_IMAGES = 64
+
+
 @task(cache_policy=NO_CACHE)
-def stage(run: RunInProgress, model: keras.Model, evaluation: Evaluation) -> None:
-    """Write ``model.keras``, ``model.tflite`` and the manifest as this run's candidate.
+def stage(run: RunInProgress, model: keras.Model, dataset: Dataset, evaluation: Evaluation) -> None:
+    """Write ``model.keras``, ``model.tflite``, golden batch and manifest as this run's candidate.
+
+    The golden batch is training images with the probabilities that Keras gives them, so that
+    whoever loads the stored model can see that it answers as it did.
 
     Raises:
         ModelStoreError: If they cannot be written; nothing is left behind.
     """
     weights = weights_digest(model)
-    run.note(weights_digest=weights)
+    run.staged(weights)
+    chosen = np.linspace(0, len(dataset.train_images) - 1, GOLDEN_IMAGES).astype(int)
+    images = dataset.train_images[chosen]
 
     def write(folder: Path) -> None:
         model.save(folder / "model.keras")
-        _with_raw_pixels(model).export(folder / "model.tflite", format="litert", verbose=False)
+        raw = _with_raw_pixels(model)
+        raw.export(folder / MODEL, format="litert", verbose=False)
+        probabilities = raw.predict(images, verbose=0)
+        np.savez(folder / GOLDEN, images=images, probabilities=probabilities)
 
     metrics = {"test_correct": evaluation.correct, "test_total": evaluation.total}
-    run.store.stage(run.id, write, {**run.lineage, **metrics, "weights_digest": weights})
+    run.candidate_digest = run.store.stage(run.id, write, {**run.lineage, **metrics})
 
 
 def weights_digest(model: keras.Model) -> str:

@@ -1,35 +1,101 @@
 """Validate: refuse data that the network must not be trained on."""
 
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.errors import InvalidDataError
-from tasks.load import Dataset
+from tasks.load import Dataset, digest
+
+# Of each digit, in training and test set; and never under this share of the set.
+MIN_IMAGES = {"training": 10, "test": 5}
+MIN_SHARE = 0.02
+
+Statistics = dict[str, list[float]]
+
+log = logging.getLogger("digits")
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """What was found in data that may be trained on.
+
+    Args:
+        test_digest: SHA-256 of the test images and labels, hexadecimal.
+        duplicates: Training images that stand in the training set a second time.
+        statistics: How the training data is distributed; each list adds up to 1.
+        pixel_drift: Jensen-Shannon distance, in [0, 1], from the champion's training data:
+            of grey levels or of where the ink lies, the larger one; None without a champion.
+        label_drift: Likewise of the labels.
+    """
+
+    test_digest: str
+    duplicates: int
+    statistics: Statistics
+    pixel_drift: float | None
+    label_drift: float | None
 
 
 @task(cache_policy=NO_CACHE)
-def validate(dataset: Dataset) -> None:
+def validate(dataset: Dataset, reference: Statistics | None, max_drift: float) -> DataCheck:
     """Check what training takes for granted; nothing is dropped or mended.
 
+    Args:
+        dataset: As it was loaded.
+        reference: ``DataCheck.statistics`` of the champion's data; None if there is none.
+        max_drift: The largest Jensen-Shannon distance from it, in [0, 1].
+
     Raises:
-        InvalidDataError: If dtype, shape, count or labels are not as Dataset says.
+        InvalidDataError: If something is not as it has to be; the message names what was
+            expected and what was found.
     """
     _check_part("training", dataset.train_images, dataset.train_labels)
     _check_part("test", dataset.test_images, dataset.test_labels)
+    training = _check_repetitions("training", dataset.train_images, dataset.train_labels)
+    test = _check_repetitions("test", dataset.test_images, dataset.test_labels)
+    in_both = training.keys() & test.keys()
+    if in_both:
+        first = next(iter(in_both))
+        raise InvalidDataError(
+            f"expected no image to stand in both training and test set, received {len(in_both):,}"
+            f" (the first is training image {training[first]} and test image {test[first]});"
+            " remove them from the training set"
+        )
+    statistics = _describe(dataset.train_images, dataset.train_labels)
+    pixel_drift = label_drift = None
+    if reference is not None:
+        drift = _drift(statistics, reference)
+        pixel_drift, label_drift = max(drift["grey levels"], drift["ink"]), drift["labels"]
+        log.info("drift from the champion's data: pixels %.3f, labels %.3f",
+                 pixel_drift, label_drift)  # fmt: skip
+        _check_drift(drift, max_drift)
+    duplicates = len(dataset.train_images) - len(training)
+    if duplicates:
+        log.warning("%s training images stand there more than once", f"{duplicates:,}")
+    return DataCheck(
+        test_digest=digest(dataset.test_images, dataset.test_labels),
+        duplicates=duplicates,
+        statistics=statistics,
+        pixel_drift=pixel_drift,
+        label_drift=label_drift,
+    )
 
 
-def _check_part(part: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+def _check_part(part: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
         raise InvalidDataError(
-            f"{part} images: expected uint8 of shape (n, 28, 28),"
-            f" received {images.dtype} of shape {images.shape}"
+            f"{part} images: expected uint8 of shape (n, 28, 28) from 0 to 255,"
+            f" received {_described(images)}"
         )
     if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
         raise InvalidDataError(
-            f"{part} labels: expected integers of shape (n,),"
-            f" received {labels.dtype} of shape {labels.shape}"
+            f"{part} labels: expected integers of shape (n,), received {_described(labels)}"
         )
     if len(images) != len(labels):
         raise InvalidDataError(
@@ -42,4 +108,80 @@ def _check_part(part: str, images: NDArray[np.uint8], labels: NDArray[np.uint8])
         raise InvalidDataError(
             f"{part} labels: expected digits from 0 to 9,"
             f" received values from {labels.min()} to {labels.max()}"
+        )
+    counts = np.bincount(labels, minlength=10)
+    floor = max(MIN_IMAGES[part], int(MIN_SHARE * len(labels)))
+    if counts.min() < floor:
+        few = ", ".join(f"{counts[digit]} of {digit}" for digit in np.flatnonzero(counts < floor))
+        raise InvalidDataError(
+            f"{part} set: expected at least {floor:,} images of each digit, received {few}"
+        )
+    flat = images.reshape(len(images), -1)
+    blank = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
+    if len(blank):
+        raise InvalidDataError(
+            f"{part} images: expected ink on paper, received {len(blank):,} of one value"
+            f" throughout (the first is image {blank[0]}); remove them"
+        )
+
+
+def _described(array: NDArray[Any]) -> str:
+    text = f"{array.dtype} of shape {array.shape}"
+    if array.size and np.issubdtype(array.dtype, np.number):
+        missing = int(np.isnan(array).sum())
+        text += (
+            f" from {np.nanmin(array):g} to {np.nanmax(array):g}" if missing < array.size else ""
+        )
+        text += f", {missing:,} of them NaN" if missing else ""
+    return text
+
+
+def _check_repetitions(
+    part: str, images: NDArray[np.uint8], labels: NDArray[np.integer]
+) -> dict[bytes, int]:
+    """Where each image stands first, by its SHA-256; one image with two labels is refused."""
+    first: dict[bytes, int] = {}
+    for index, image in enumerate(np.ascontiguousarray(images)):
+        other = first.setdefault(hashlib.sha256(image.data).digest(), index)
+        if labels[other] != labels[index]:
+            raise InvalidDataError(
+                f"{part} set: expected one label for an image, received {labels[other]} and"
+                f" {labels[index]} for images {other} and {index}, which are the same;"
+                " remove the wrong one"
+            )
+    return first
+
+
+def _describe(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Statistics:
+    ink = images.mean(axis=0).ravel()
+    found = {
+        "grey levels": np.bincount(images.ravel() // 16, minlength=16) / images.size,
+        "ink": ink / ink.sum(),
+        "labels": np.bincount(labels, minlength=10) / len(labels),
+    }
+    return {name: np.round(shares, 6).tolist() for name, shares in found.items()}
+
+
+def _drift(statistics: Statistics, reference: Statistics) -> dict[str, float]:
+    """Jensen-Shannon distances to base 2: 0 for the same distribution, 1 for nothing shared.
+
+    Lin, Divergence measures based on the Shannon entropy, IEEE Transactions on Information
+    Theory 37 (1991), 145-151.
+    """
+    from scipy.spatial.distance import jensenshannon
+
+    return {
+        name: float(jensenshannon(shares, reference[name], base=2))
+        for name, shares in statistics.items()
+    }
+
+
+def _check_drift(drift: dict[str, float], max_drift: float) -> None:
+    far = {name: distance for name, distance in drift.items() if not distance <= max_drift}
+    if far:
+        found = ", ".join(f"{distance:.3f} ({name})" for name, distance in far.items())
+        raise InvalidDataError(
+            f"training data: expected a Jensen-Shannon distance of at most {max_drift:g} from"
+            f" the champion's data, received {found}; look at the images, or set max_drift"
+            " higher if the change is meant"
         )

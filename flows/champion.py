@@ -1,0 +1,125 @@
+"""``digits champion`` and ``digits rollback``: the model in use, without trainer or server."""
+
+import getpass
+import socket
+from typing import Any
+
+import click
+
+from storage.errors import DatabaseError, DigitsError, ModelStoreError, VersionNotFoundError
+from storage.settings import Settings, read_settings
+
+
+@click.command()
+@click.option("--dataset", help="Only this dataset's: a name, or the folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def champion(dataset: str | None, as_json: bool) -> None:
+    """Show which model is in use, since when, and where a rollback leads.
+
+    Each file is checked against its digest; exits with 1 if one is not what it should be.
+    """
+    from flows.display import print_champions, print_json
+
+    settings = read_settings()
+    found = [describe(settings, name) for name in _names(settings, dataset)]
+    if as_json:
+        print_json(found if dataset is None else found[0])
+    elif found:
+        print_champions(found)
+    else:
+        click.echo("No champion yet. Train one: digits retrain --dataset mnist-5k", err=True)
+    problems = [entry["problem"] for entry in found if entry["problem"]]
+    if problems:
+        raise DigitsError("; ".join(problems))
+
+
+@click.command()
+@click.option("--dataset", help="The dataset's name, or its folder.  [default: the only one]")
+@click.option("--to", metavar="RUN", help="The version.  [default: the one before, other weights]")
+@click.option("--why", metavar="TEXT", default="", help="Kept in the history.")
+@click.option("--json", "as_json", is_flag=True, help="Print the champion as JSON.")
+def rollback(dataset: str | None, to: str | None, why: str, as_json: bool) -> None:
+    """Put an earlier model back to use, in one step.
+
+    It is loaded and tried before. Neither a Prefect server nor the database is needed. The
+    model that is taken out of use is not promoted again, until you roll back to it.
+    """
+    from flows.display import print_champions, print_json
+    from storage.model_store import ModelStore
+
+    settings = read_settings()
+    names = _names(settings, dataset)
+    if len(names) != 1:
+        raise VersionNotFoundError(
+            f"expected --dataset with one of {', '.join(names)}"
+            if names
+            else f"expected a champion to roll back from, found none in {settings.models}"
+        )
+    store = ModelStore(settings.models, names[0], settings.keep_versions)
+    store.rollback(to, actor=f"{_user()}@{socket.gethostname()}", reason=why)
+    _mend_promotions(settings, store)
+    entry = describe(settings, names[0])
+    if as_json:
+        print_json(entry)
+    else:
+        print_champions([entry])
+
+
+def describe(settings: Settings, dataset: str) -> dict[str, Any]:
+    """What ``digits champion`` says about a dataset, as JSON values.
+
+    Its ``problem`` is None, or says why the champion cannot be put to use and the way out.
+    """
+    from storage.model_store import ModelStore
+
+    store = ModelStore(settings.models, dataset)
+    entry: dict[str, Any] = {"dataset": dataset, "problem": None}
+    try:
+        pointer = store.champion()
+        if pointer is None:
+            raise VersionNotFoundError(f"expected a champion of {dataset}, found none yet")
+        entry |= {"version": pointer.version, "generation": pointer.generation}
+        entry |= {"folder": str(store.version(pointer.version)), "kept": store.kept()}
+        store.read_champion()
+        history = store.history()
+    except VersionNotFoundError:
+        raise
+    except ModelStoreError as error:
+        entry["problem"] = f"{error}; `digits rollback --dataset {dataset}` takes another one"
+        return entry
+    now, back = history.line[0], history.predecessor
+    return entry | {
+        "test_correct": now.test_correct,
+        "test_total": now.test_total,
+        "kind": now.kind,
+        "since": now.swapped_at,
+        "actor": now.actor,
+        "reason": now.reason,
+        "rollback_leads_to": back.version if back else None,
+    }
+
+
+def _names(settings: Settings, dataset: str | None) -> list[str]:
+    from storage.model_store import datasets
+    from tasks.recipe import locate
+
+    return datasets(settings.models) if dataset is None else [locate(dataset)[1]]
+
+
+def _mend_promotions(settings: Settings, store: Any) -> None:
+    """Bring the table up to date; if it cannot be reached, the next run will."""
+    from storage.database import has_database, open_database
+    from storage.promotions import Promotions
+
+    try:
+        if has_database(settings.database_url):
+            Promotions(open_database(settings.database_url)).mend(store.dataset, store.history())
+    except DatabaseError as error:
+        click.echo(f"The table of promotions waits for the next run: {error}", err=True)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in some containers
+        return "unknown"

@@ -1,0 +1,93 @@
+"""The history of a store's pointer, and what follows from it. Pure; no file is opened here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from storage.records import Swap, SwapKind
+
+
+@dataclass(frozen=True)
+class History:
+    """Every swap of the pointer.
+
+    Args:
+        swaps: Oldest first; the generation rises by one each time.
+    """
+
+    swaps: tuple[Swap, ...]
+
+    def of(self, version: str) -> Swap | None:
+        """The newest swap that pointed to a version; None if none ever did."""
+        return next((swap for swap in reversed(self.swaps) if swap.version == version), None)
+
+    def promotion(self, version: str) -> Swap | None:
+        """The swap with which a run's model was promoted; None if it never was."""
+        promotions = (s for s in self.swaps if s.kind is SwapKind.PROMOTION)
+        return next((swap for swap in promotions if swap.version == version), None)
+
+    @property
+    def line(self) -> tuple[Swap, ...]:
+        """The champion, its predecessor, the predecessor's and so on: where rollbacks lead."""
+        return self._replayed[0]
+
+    @property
+    def predecessor(self) -> Swap | None:
+        """Where a rollback leads: back along the line, to the first with other weights."""
+        others = (s for s in self.line[1:] if _weights(s) != _weights(self.line[0]))
+        return next(others, None)
+
+    @property
+    def rolled_back(self) -> Mapping[str, Swap]:
+        """By weights digest: the rollback that took these weights out of use.
+
+        A person who rolls back *to* such a version takes it off this list.
+        """
+        return self._replayed[1]
+
+    @property
+    def best(self) -> Swap | None:
+        """The champion with the largest share of test images right, of all not rolled back."""
+        scored = [s for s in self.swaps if s.weights_digest not in self.rolled_back]
+        return max(scored, key=_share, default=None)
+
+    def kept(self, predecessors: int) -> set[str]:
+        """Versions that must not be removed.
+
+        The champion and its predecessors with other weights, the best one ever, and the
+        versions that were in use most recently, so that a rollback can itself be taken back.
+        """
+        recent = dict.fromkeys(swap.version for swap in reversed(self.swaps))
+        line = {_weights(swap): swap.version for swap in reversed(self.line)}
+        newest_first = list(reversed(line.values()))
+        kept = {*list(recent)[: predecessors + 1], *newest_first[: predecessors + 1]}
+        return kept | ({self.best.version} if self.best else set())
+
+    @cached_property
+    def _replayed(self) -> tuple[tuple[Swap, ...], dict[str, Swap]]:
+        line: list[Swap] = []  # oldest first
+        rolled_back: dict[str, Swap] = {}
+        for swap in self.swaps:
+            if swap.kind is SwapKind.ROLLBACK and swap.version in {s.version for s in line}:
+                while line[-1].version != swap.version:
+                    _retire(line.pop(), swap, rolled_back)
+                line.pop()
+            elif swap.kind is SwapKind.ROLLBACK and line:
+                # To a version that had been rolled back itself: it takes the champion's place.
+                _retire(line.pop(), swap, rolled_back)
+            line.append(swap)
+            rolled_back.pop(swap.weights_digest or "", None)
+        return tuple(reversed(line)), rolled_back
+
+
+def _retire(gone: Swap, rollback: Swap, rolled_back: dict[str, Swap]) -> None:
+    if gone.weights_digest:
+        rolled_back[gone.weights_digest] = rollback
+
+
+def _weights(swap: Swap) -> str:
+    return swap.weights_digest or swap.version
+
+
+def _share(swap: Swap) -> float:
+    return (swap.test_correct or 0) / (swap.test_total or 1)

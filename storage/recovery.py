@@ -1,0 +1,43 @@
+"""What a crash left behind, put right at the next start."""
+
+from pathlib import Path
+
+from storage.errors import ModelStoreError
+from storage.model_store import ModelStore
+from storage.records import Status, Swap
+from storage.runs import Runs
+
+LOST = "its process died, or lost touch with the database, and told nobody"
+
+
+def close_dead_runs(runs: Runs, models: Path) -> None:
+    """Close the rows of runs that gave no sign of life, and remove their candidates.
+
+    Such a run is ``lost``, unless its model was promoted before it died.
+
+    Args:
+        runs: The table.
+        models: Folder of all datasets' models.
+
+    Raises:
+        DatabaseError: If the table cannot be read or written.
+    """
+    for run in runs.expired():
+        store = ModelStore(models, run.dataset)
+        swap = promotion_of(store, run.run_id)
+        if swap is None:
+            closed = runs.close_expired(run.run_id, Status.LOST, LOST)
+        else:
+            closed = runs.close_expired(
+                run.run_id, Status.PROMOTED, swap.reason, generation=swap.generation
+            )
+        if closed:
+            store.discard(run.run_id)
+
+
+def promotion_of(store: ModelStore, run_id: str) -> Swap | None:
+    """The swap that promoted a run's model; None if none did, or the store cannot be read."""
+    try:
+        return store.history().promotion(run_id)
+    except ModelStoreError:
+        return None

@@ -1,0 +1,68 @@
+"""Score stored models on the test set, in a process of its own: ``python -m tasks.scorer``.
+
+It takes the test set on standard input (npz: images, labels) and, as its one argument, JSON
+with the models to score: by name a folder and the digest of its manifest. It prints JSON: by
+name an evaluation and the golden difference, or the error; and, where challenger and champion
+both answered, their discordant pairs. Neither Prefect nor TensorFlow is imported here.
+"""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.classifier import Classifier, load_classifier
+from storage.errors import DamagedModelError
+from storage.versions import read_version
+from tasks.measure import measure
+
+CHALLENGER, CHAMPION, BEST = "challenger", "champion", "best"
+
+
+def score(
+    models: dict[str, tuple[str, str]], images: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> dict[str, Any]:
+    """Score each model on the same images.
+
+    Args:
+        models: Folder and manifest's digest, by CHALLENGER, CHAMPION or BEST.
+        images: uint8, shape (n, 28, 28).
+        labels: Integers, shape (n,), 0 to 9.
+
+    Returns:
+        JSON values, as the module says.
+    """
+    scores: dict[str, Any] = {}
+    right = {}
+    for name, (folder, digest) in models.items():
+        try:
+            if name == CHALLENGER:
+                # How far its golden batch is off is for the gate to judge.
+                classifier = Classifier(read_version(Path(folder), digest))
+            else:
+                classifier = load_classifier(Path(folder), digest)
+        except DamagedModelError as error:
+            scores[name] = {"error": str(error)}
+            continue
+        probabilities = classifier.probabilities(images)
+        evaluation = measure(probabilities, labels)
+        right[name] = probabilities.argmax(axis=1) == labels
+        scores[name] = {
+            "loss": evaluation.loss,
+            "confusion": evaluation.confusion,
+            "golden_difference": classifier.golden_difference(),
+        }
+    if {CHALLENGER, CHAMPION} <= right.keys():
+        scores["only_challenger"] = int((right[CHALLENGER] & ~right[CHAMPION]).sum())
+        scores["only_champion"] = int((right[CHAMPION] & ~right[CHALLENGER]).sum())
+    return scores
+
+
+if __name__ == "__main__":
+    with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as test_set:
+        answer = score(json.loads(sys.argv[1]), test_set["images"], test_set["labels"])
+    sys.stdout.write(json.dumps(answer))
