@@ -107,6 +107,8 @@ def print_outcome(run: Run, settings: Settings) -> None:
     hints = Table(box=None, show_header=False, pad_edge=False)
     hints.add_row(f"{command} history", "every run so far")
     hints.add_row(f"{command} show {run.run_id}", "everything about this one")
+    if run.status == Status.PROMOTED and run.champion_version:
+        hints.add_row(f"{command} rollback --dataset {run.dataset}", "back to the model before")
     hints.add_row(f"{command} up", "the Prefect UI and the nightly schedule")
     print("\nNext:")
     print_table(hints)
@@ -133,8 +135,8 @@ def print_champions(entries: Sequence[dict[str, Any]]) -> None:
 def _champion(entry: dict[str, Any]) -> dict[str, Text]:
     """What is worth showing of a champion, in words."""
     if entry["problem"]:
-        shown = {k: entry.get(k) for k in ("dataset", "version", "generation")}
-        return {k: _plain(v) for k, v in shown.items()} | {"problem": _plain(entry["problem"])}
+        known = {k: entry[k] for k in ("dataset", "version", "generation") if k in entry}
+        return {name: _plain(value) for name, value in known.items()}
     correct, total = entry["test_correct"], entry["test_total"]
     accuracy = f"{correct / total:.4f} ({correct:,} of {total:,} right)" if total else ""
     why = f": {entry['reason']}" if entry["reason"] else ""

@@ -24,6 +24,7 @@ from flows.processes import prefect_command, prefect_process
 from flows.server import START_TIMEOUT_S, answers, comes_up, is_local, unreachable
 from storage.database import open_database
 from storage.errors import ServerError
+from storage.runs import Runs
 from storage.settings import PROJECT, Settings
 
 POOL = "digits"
@@ -47,7 +48,7 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
     api_url = _choose_url(port)
     environment = _environment(settings, api_url)
     # Whatever the runs of the night would trip over is said now.
-    open_database(settings.database_url)
+    Runs(open_database(settings.database_url), settings.lease_s).check_writable()
     log = _log_file(settings)
     parts: dict[str, subprocess.Popen[bytes]] = {}
     with ExitStack() as stack:

@@ -20,7 +20,12 @@ from typing import Any
 from filelock import FileLock
 
 from storage import files
-from storage.errors import InvalidParameterError, ModelStoreError, VersionNotFoundError
+from storage.errors import (
+    DamagedModelError,
+    InvalidParameterError,
+    ModelStoreError,
+    VersionNotFoundError,
+)
 from storage.history import History
 from storage.pointer import POINTER, prepared, read_pointer, read_swaps
 from storage.records import Pointer, Swap, SwapKind
@@ -126,7 +131,12 @@ class ModelStore:
             # LiteRT and NumPy: imported by who needs them.
             from storage.classifier import load_classifier
 
-            load_classifier(self.version(target.version), target.digest)
+            try:
+                load_classifier(self.version(target.version), target.digest)
+            except DamagedModelError as error:
+                raise DamagedModelError(
+                    f"{error}; name another one with --to RUN ({', '.join(self.kept())})"
+                ) from error
             swap = replace(
                 target,
                 generation=champion.generation + 1,

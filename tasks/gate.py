@@ -114,7 +114,9 @@ def _champion(evaluation: Evaluation, measurements: Measurements, recipe: Recipe
     if only_ours is None or only_theirs is None:
         return Rule("champion", required, "it was not compared image by image", passed=False)
     ours = evaluation.correct
-    measured = f"{ours:,} right against {theirs:,}; alone {only_ours:,} against {only_theirs:,}"
+    measured = (
+        f"{ours:,} right against {theirs:,}, of which alone {only_ours:,} against {only_theirs:,}"
+    )
     if recipe.champion_rule == "better":
         p = mcnemar(only_ours, only_theirs)
         required += f" (McNemar, p below {SIGNIFICANCE:g})"
