@@ -115,11 +115,12 @@ class ModelStore:
             InvalidParameterError: If ``to`` is the champion already.
             DamagedModelError: If the version cannot be put to use; the champion stays.
         """
-        if not (self.folder / POINTER).exists():
-            raise VersionNotFoundError(
-                f"expected a champion of {self.dataset} to roll back from, found none in"
-                f" {self.folder.parent}"
-            )
+        with self._explained():
+            if not (self.folder / POINTER).exists():
+                raise VersionNotFoundError(
+                    f"expected a champion of {self.dataset} to roll back from, found none in"
+                    f" {self.folder.parent}"
+                )
         with self._locked():
             history, pointer_is_sound = self._history_for_rollback()
             champion = history.swaps[-1]
