@@ -1,5 +1,6 @@
 """Many promotions, rollbacks and readers at once, in processes of their own."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_promotions_and_rollbacks_at_once_are_one_sequence_and_the_worse_never_w
         store = ModelStore(tmp_path, f"history-{number}")
         history = store.history().swaps
         assert [swap.generation for swap in history] == list(range(1, len(history) + 1))
-        for before, swap in zip(history, history[1:], strict=False):
+        for before, swap in itertools.pairwise(history):
             assert swap.predecessor == before.version
             if swap.kind is SwapKind.PROMOTION:
                 assert quality(store, swap.version) >= quality(store, before.version), number
