@@ -33,9 +33,8 @@ class History:
 
     @property
     def predecessor(self) -> Swap | None:
-        """Where a rollback leads: back along the line, to the first with other weights."""
-        others = (s for s in self.line[1:] if _weights(s) != _weights(self.line[0]))
-        return next(others, None)
+        """Where a rollback leads: the newest one before with other weights, not rolled back."""
+        return self._distinct[1] if len(self._distinct) > 1 else None
 
     @property
     def rolled_back(self) -> Mapping[str, Swap]:
@@ -58,10 +57,18 @@ class History:
         versions that were in use most recently, so that a rollback can itself be taken back.
         """
         recent = dict.fromkeys(swap.version for swap in reversed(self.swaps))
-        line = {_weights(swap): swap.version for swap in reversed(self.line)}
-        newest_first = list(reversed(line.values()))
-        kept = {*list(recent)[: predecessors + 1], *newest_first[: predecessors + 1]}
+        kept = {*list(recent)[: predecessors + 1]}
+        kept |= {swap.version for swap in self._distinct[: predecessors + 1]}
         return kept | ({self.best.version} if self.best else set())
+
+    @cached_property
+    def _distinct(self) -> list[Swap]:
+        """The line without weights that stand further up, or that were rolled back."""
+        newest: dict[str, Swap] = {}
+        for swap in self.line:
+            if swap.weights_digest not in self.rolled_back:
+                newest.setdefault(swap.weights_digest or swap.version, swap)
+        return list(newest.values())
 
     @cached_property
     def _replayed(self) -> tuple[tuple[Swap, ...], dict[str, Swap]]:
@@ -83,10 +90,6 @@ class History:
 def _retire(gone: Swap, rollback: Swap, rolled_back: dict[str, Swap]) -> None:
     if gone.weights_digest:
         rolled_back[gone.weights_digest] = rollback
-
-
-def _weights(swap: Swap) -> str:
-    return swap.weights_digest or swap.version
 
 
 def _share(swap: Swap) -> float:

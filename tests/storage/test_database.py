@@ -4,13 +4,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, create_engine, text
 
-from storage.database import has_database, open_database
+from storage.database import MIGRATIONS, has_database, open_database
 from storage.errors import DatabaseError
 from storage.schema import REVISION, Base
 from storage.settings import Settings
@@ -146,3 +147,48 @@ def test_eight_processes_that_open_a_new_database_at_once_all_succeed(
         [[settings.database_url]] * 8,
     )
     assert answers == [f"{REVISION}\n"] * 8
+
+
+def test_a_database_of_the_first_release_is_brought_up_to_date_with_its_runs(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "metrics.db"
+    config = Config()
+    config.set_main_option("script_location", MIGRATIONS)
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    engine.dispose()
+    row = (
+        "INSERT INTO runs (run_id, status, dataset, started_at, finished_at, lease_expires_at,"
+        " test_loss, test_accuracy, test_correct, test_total, min_accuracy, reason, generation,"
+        " architecture, epochs, batch_size, learning_rate, seed, source, weights_digest, versions,"
+        " host) VALUES (?, ?, ?, '2026-01-01', '2026-01-02', '2026-01-01', 0.1, 0.9, 9, 10, 0.5,"
+        " 'good', ?, 'mlp', 1, 1, 0.1, 0, 'x', 'ab', '{}', 'here')"
+    )
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(row, ("a", "promoted", "mnist", 1))
+        connection.execute(row, ("b", "rejected", "mnist", None))
+        connection.execute(row, ("c", "promoted", "mnist", 2))
+        connection.execute(row, ("d", "promoted", "other", 1))
+
+    open_database(f"sqlite:///{path}").dispose()
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        found = connection.execute(
+            "SELECT dataset, generation, version, predecessor, kind FROM promotions ORDER BY 1, 2"
+        )
+        assert found.fetchall() == [
+            ("mnist", 1, "a", None, "promotion"),
+            ("mnist", 2, "c", "a", "promotion"),
+            ("other", 1, "d", None, "promotion"),
+        ]
+        kept = connection.execute("SELECT run_id, test_correct, test_uses FROM runs ORDER BY 1")
+        assert kept.fetchall() == [(name, 9, None) for name in "abcd"]
+        for column, value in (
+            ("accuracy_low", 1.5), ("pixel_drift", float("inf")), ("test_uses", 0),
+            ("champion_correct", -1), ("duplicates", -1),
+        ):  # fmt: skip
+            with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+                connection.execute(f"UPDATE runs SET {column} = ?", (value,))

@@ -14,8 +14,8 @@ from storage.records import (
     BATCH_SIZE,
     EPOCHS,
     LEARNING_RATE,
-    MIN_ACCURACY,
     SEED,
+    SHARE,
     Bounds,
     Decision,
     Evaluation,
@@ -28,7 +28,7 @@ NAME_CHARACTERS = string.ascii_letters + string.digits + "._-"
 COUNTS = st.lists(st.integers(0, 60), min_size=10, max_size=10).map(tuple)
 
 
-@pytest.mark.parametrize("bounds", [EPOCHS, BATCH_SIZE, LEARNING_RATE, SEED, MIN_ACCURACY])
+@pytest.mark.parametrize("bounds", [EPOCHS, BATCH_SIZE, LEARNING_RATE, SEED, SHARE])
 @given(value=st.floats() | st.integers())
 @example(math.nan)
 @example(math.inf)
@@ -128,12 +128,30 @@ def test_a_decision_without_rules_accepts_nothing() -> None:
 
 
 def test_a_decision_gives_as_its_reason_the_rules_that_failed() -> None:
-    good = Rule("finite", required="a finite number", measured="test loss 0.1", passed=True)
+    finite = Rule("finite", required="a finite number", measured="test loss 0.1", passed=True)
+    good = Rule("accuracy", required="at least 0.4", measured="5 of 10 right", passed=True)
     bad = Rule("accuracy", required="at least 0.97", measured="5 of 10 right", passed=False)
-    assert Decision((good,)).accepted
-    assert Decision((good,)).reason == "test loss 0.1"
-    assert not Decision((good, bad)).accepted
-    assert Decision((good, bad)).reason == "accuracy: 5 of 10 right, required at least 0.97"
+    assert Decision((finite, good)).accepted
+    # Of what passed, what people ask about.
+    assert Decision((finite, good)).reason == "5 of 10 right"
+    assert not Decision((finite, bad)).accepted
+    assert Decision((finite, bad)).reason == "accuracy: 5 of 10 right, required at least 0.97"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"min_recall": 1.01}, "min_recall: expected a number from 0 to 1"),
+        ({"min_recall": math.nan}, "min_recall"),
+        ({"max_drift": -0.1}, "max_drift"),
+        ({"champion_rule": "best"}, "champion_rule: expected one of not-worse, better, non-inf"),
+        ({"champion_rule": "non-inferior", "margin": -1}, "margin: expected a whole number"),
+        ({"margin": 1}, "margin: expected 0 with the champion rule not-worse"),
+    ],
+)
+def test_a_recipe_refuses_what_the_gate_cannot_ask_for(new_recipe, values, said) -> None:
+    with pytest.raises(InvalidParameterError, match=said):
+        new_recipe(**values)
 
 
 def test_records_and_errors_need_nothing_but_the_standard_library() -> None:

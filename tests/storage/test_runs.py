@@ -107,7 +107,7 @@ def test_a_row_that_sql_inserted_is_read_with_its_types(
     assert run.status == Status.PROMOTED
     assert run.code_commit is None
     assert {name: run.as_dict()[name] for name in MEASURED} == MEASURED
-    assert list(run.as_dict()) == list(row_of(sql, "a"))
+    assert set(run.as_dict()) == set(row_of(sql, "a"))
 
 
 @pytest.mark.parametrize("hours", [-11, 0, 5.5])
@@ -161,7 +161,7 @@ def test_a_run_that_is_not_there_is_named(runs: Runs) -> None:
             act()
 
 
-def test_only_a_running_row_whose_lease_has_expired_becomes_lost(
+def test_only_a_running_row_whose_lease_has_expired_counts_as_dead(
     runs: Runs, sql: sqlite3.Connection, run_id: str
 ) -> None:
     insert(sql, "promoted-long-ago")
@@ -170,13 +170,15 @@ def test_only_a_running_row_whose_lease_has_expired_becomes_lost(
     insert(sql, "quiet", status="running", finished_at=None, lease_expires_at=soon)
     others = [row_of(sql, other) for other in (run_id, "promoted-long-ago", "quiet")]
 
-    assert [run.run_id for run in runs.close_lost()] == ["dead"]
+    assert [run.run_id for run in runs.expired()] == ["dead"]
+    for alive in (run_id, "promoted-long-ago", "quiet", "nobody"):
+        assert not runs.close_expired(alive, Status.LOST, "it died")
+    assert runs.close_expired("dead", Status.LOST, "it died")
     lost = runs.get("dead")
-    assert lost.status == Status.LOST
-    assert "died" in lost.reason
+    assert (lost.status, lost.reason) == (Status.LOST, "it died")
     assert abs(lost.finished_at - datetime.now(UTC)) < timedelta(seconds=5)
     assert [row_of(sql, other["run_id"]) for other in others] == others
-    assert runs.close_lost() == []
+    assert runs.expired() == []
     with pytest.raises(RunClosedError, match=r"lost.*DIGITS_LEASE_S"):
         runs.note("dead")
 
@@ -287,13 +289,30 @@ def test_a_database_that_was_damaged_meanwhile_is_an_error_of_one_line(
         lambda: runs.get(run_id),
         lambda: runs.newest(1),
         lambda: runs.note(run_id),
-        runs.close_lost,
+        runs.expired,
     ):
         with pytest.raises(DatabaseError, match=r"^the metrics database .*metrics\.db.*$"):
             act()
 
 
-@pytest.mark.parametrize("writers", [4, pytest.param(16, marks=pytest.mark.slow)])
+def test_each_run_counts_how_often_its_test_set_was_used_for_a_decision(
+    runs: Runs, sql: sqlite3.Connection, new_recipe: Callable[..., Recipe]
+) -> None:
+    def decide(digest: str, dataset: str = "mnist") -> str:
+        run_id = runs.open(new_recipe(dataset=dataset), versions={}, host="here")
+        runs.decide(run_id, digest, test_loss=0.1)
+        return run_id
+
+    ids = [decide("aa"), decide("aa", "under-another-name"), decide("bb"), decide("aa")]
+    runs.decide(ids[-1], "aa", test_loss=0.2)  # the same run compares again
+    undecided = runs.open(new_recipe(), versions={}, host="here")
+
+    assert [row_of(sql, run_id)["test_uses"] for run_id in ids] == [1, 2, 1, 3]
+    assert row_of(sql, undecided)["test_uses"] is None
+    assert row_of(sql, ids[-1])["test_loss"] == 0.2
+
+
+@pytest.mark.parametrize("writers", [4, pytest.param(64, marks=pytest.mark.slow)])
 def test_processes_that_write_at_once_lose_nothing(
     writers: int,
     settings: Settings,
@@ -304,7 +323,7 @@ def test_processes_that_write_at_once_lose_nothing(
         "from storage.database import open_database\n"
         "from storage.records import Recipe, Status\n"
         "from storage.runs import Runs\n"
-        "runs = Runs(open_database(sys.argv[1]))\n"
+        "runs = Runs(open_database(sys.argv[1]), 60)\n"
         "recipe = Recipe('mnist', 'mnist', 'mlp', 1, 1, 0.1, 0, 0.5)",
         "for number in range(25):\n"
         "    run_id = runs.open(recipe, versions={}, host=sys.argv[2])\n"

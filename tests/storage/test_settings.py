@@ -21,6 +21,7 @@ def test_home_is_var_in_the_projects_folder_whatever_the_working_directory(
     assert make_url(settings.database_url).database == str(PROJECT / "var" / "metrics.db")
     assert settings.models == PROJECT / "var" / "models"
     assert settings.lease_s == 120.0
+    assert settings.keep_versions == 10
 
 
 def test_digits_home_moves_everything_and_may_begin_with_a_tilde_or_be_relative(
@@ -100,3 +101,13 @@ def test_a_lease_is_taken_only_from_one_second_to_one_day(seconds: float) -> Non
 def test_a_lease_that_is_no_number_of_seconds_is_refused(text: str) -> None:
     with pytest.raises(InvalidParameterError, match=f"received {text!r}"):
         read_settings({"DIGITS_LEASE_S": text})
+
+
+@pytest.mark.parametrize("told", ["0", "1001", "-1", "ten", "2.5", "nan"])
+def test_another_number_of_versions_than_1_to_1000_is_refused(told: str) -> None:
+    with pytest.raises(InvalidParameterError, match=f"from 1 to 1000, received '{told}'"):
+        read_settings({"DIGITS_KEEP_VERSIONS": told})
+
+
+def test_the_number_of_versions_to_keep_is_what_it_is_told() -> None:
+    assert read_settings({"DIGITS_KEEP_VERSIONS": "1"}).keep_versions == 1
