@@ -1,6 +1,7 @@
 """What the tests of more than one layer share."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -111,3 +112,28 @@ def at_once(tmp_path: Path) -> AtOnce:
         return [printed for printed, _ in answers]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
+    """Write the smallest real model into a folder: model.tflite and its golden batch."""
+    import keras
+    import numpy as np
+
+    made = tmp_path_factory.mktemp("tiny")
+    pixels = keras.Input((28, 28), dtype="uint8")
+    pooled = keras.layers.AveragePooling2D(14)(
+        keras.layers.Reshape((28, 28, 1))(keras.layers.Rescaling(1 / 255)(pixels))
+    )
+    answers = keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(pooled))
+    model = keras.Model(pixels, answers)
+    model.export(made / "model.tflite", format="litert", verbose=False)
+    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28)).astype(np.uint8)
+    probabilities = model.predict(images, verbose=0)
+    np.savez(made / "golden.npz", images=images, probabilities=probabilities)
+
+    def write(folder: Path) -> None:
+        for path in made.iterdir():
+            shutil.copy(path, folder)
+
+    return write

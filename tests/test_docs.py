@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.schema import Run
+from storage.schema import Base
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
+PROMISES = (PROJECT / "docs/promises.md").read_text()
 # Commands that other tests run: they install, test, or run until Ctrl-C.
 TRIED_ELSEWHERE = ("make test", "digits up", "prefect deployment run")
 
@@ -71,7 +72,7 @@ def test_the_readmes_commands_print_what_stands_below_them(tmp_path):
             text=True,
             timeout=300,
         )
-        assert done.returncode == (3 if "--min-accuracy 0.99" in command else 0), done.stdout
+        assert done.returncode == (3 if "--epochs 4" in command else 0), done.stdout
         printed = {words(line) for line in done.stdout.splitlines()}
         # `make run` says `.venv/bin/digits` to who has not put it on the path.
         printed |= {line.replace(".venv/bin/", "") for line in printed}
@@ -81,12 +82,24 @@ def test_the_readmes_commands_print_what_stands_below_them(tmp_path):
     assert tried >= 5
 
 
-def test_every_column_of_the_table_is_documented_and_no_other():
-    documented = re.findall(
-        r"^\| `(\w+)` \|", (PROJECT / "docs/metrics.md").read_text(), re.MULTILINE
-    )
+@pytest.mark.parametrize("table", Base.metadata.tables)
+def test_every_column_of_a_table_is_documented_and_no_other(table):
+    chapters = re.split(r"^## ", (PROJECT / "docs/metrics.md").read_text(), flags=re.MULTILINE)
+    (chapter,) = [text for text in chapters if text.startswith(f"{table}\n")]
+    documented = re.findall(r"^\| `(\w+)` \|", chapter, re.MULTILINE)
 
-    assert documented == [column.name for column in Run.__table__.columns]
+    assert documented == [column.name for column in Base.metadata.tables[table].columns]
+
+
+def test_each_promise_names_tests_that_there_are():
+    rows = re.findall(r"^\| P(\d+) \|.*\|([^|]+)\|$", PROMISES, re.MULTILINE)
+
+    assert [int(number) for number, _ in rows] == list(range(1, 15))
+    for number, tests in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
+        assert named, f"P{number}"
+        for path, test in named:
+            assert f"def {test}(" in (PROJECT / path).read_text(), f"P{number}: {path}::{test}"
 
 
 def test_every_error_stands_in_the_tree_at_the_top_of_its_module():

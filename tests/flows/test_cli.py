@@ -1,17 +1,21 @@
+import inspect
 import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import click
 import pytest
 
 from flows.cli import cli
+from flows.retrain import retrain as retrain_flow
 from storage.database import open_database
 from storage.records import Recipe
 from storage.runs import Runs
+from tasks.recipe import make_recipe
 
 DIGITS = str(Path(sys.executable).with_name("digits"))
 BAD_RECIPES = [
@@ -21,6 +25,10 @@ BAD_RECIPES = [
     (["--learning-rate", "inf"], "received inf"),
     (["--seed", "-1"], "received -1"),
     (["--batch-size", "0"], "received 0"),
+    (["--min-recall", "1.5"], "min_recall: expected a number from 0 to 1, received 1.5"),
+    (["--max-drift", "nan"], "max_drift: expected a number from 0 to 1, received nan"),
+    (["--margin", "3"], "only non-inferior has a margin"),
+    (["--champion-rule", "non-inferior", "--margin", "-1"], "received -1"),
     (["--dataset", "nosuch"], "expected mnist, mnist-5k or a folder"),
     (["--dataset", "."], "holds no train-images-idx3-ubyte"),
     (["--dataset", "mnist-5k", "--name", "a b"], "received 'a b'; choose one with --name"),
@@ -85,16 +93,30 @@ def test_reading_before_the_first_run_says_so_and_makes_nothing(digits, home):
     assert not home.exists()
 
 
+def test_what_a_command_asks_for_the_flow_and_the_recipe_ask_for_too():
+    flow = inspect.signature(retrain_flow.fn).parameters
+    recipe = {field.name: field.default for field in fields(Recipe)}
+    command = {p.name: p for p in cli.commands["retrain"].params}
+
+    assert set(command) - {"as_json", "like"} == set(flow)
+    for name, parameter in flow.items():
+        if name != "dataset":
+            assert command[name].default == parameter.default, name
+        if recipe.get(name, MISSING) is not MISSING:
+            assert recipe[name] == parameter.default, name
+    assert make_recipe(**{name: p.default for name, p in flow.items()}).max_drift == 0.2
+
+
 @pytest.fixture
 def run_id(home) -> str:
     """A run in the table of this test's home."""
     home.mkdir()
     engine = open_database(f"sqlite:///{home / 'metrics.db'}")
     recipe = Recipe("mnist", "mnist", "mlp", 10, 128, 0.001, 0, 0.97)
-    return Runs(engine).open(recipe, versions={}, host="here")
+    return Runs(engine, 60).open(recipe, versions={}, host="here")
 
 
-READING = [["history"], ["history", "--json"], ["show", "RUN"], ["--help"]]
+READING = [["history"], ["history", "--json"], ["show", "RUN"], ["champion"], ["--help"]]
 
 
 @pytest.mark.parametrize("arguments", READING)
@@ -189,6 +211,6 @@ def test_every_command_and_setting_stands_in_the_readme():
     for command in cli.commands:
         assert f"digits {command}" in readme
     settings = set(re.findall(r"DIGITS_[A-Z_]+", (project / "storage/settings.py").read_text()))
-    assert len(settings) == 4
+    assert len(settings) == 5
     for setting in settings:
         assert f"`{setting}`" in readme

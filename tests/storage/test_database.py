@@ -191,4 +191,4 @@ def test_a_database_of_the_first_release_is_brought_up_to_date_with_its_runs(
             ("champion_correct", -1), ("duplicates", -1),
         ):  # fmt: skip
             with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
-                connection.execute(f"UPDATE runs SET {column} = ?", (value,))
+                connection.execute(f"UPDATE runs SET {column} = ?", (value,))  # noqa: S608
