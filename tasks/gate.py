@@ -34,7 +34,7 @@ def gate(measurements: Measurements, recipe: Recipe) -> Decision:
     evaluation = challenger.evaluation
     return Decision(
         (
-            _finite(challenger),
+            _finite(challenger, measurements.trained),
             _accuracy(evaluation, recipe),
             _recall(evaluation, recipe.min_recall),
             _faithful(challenger, measurements.trained),
@@ -44,13 +44,19 @@ def gate(measurements: Measurements, recipe: Recipe) -> Decision:
     )
 
 
-def _finite(challenger: Score) -> Rule:
-    loss, difference = challenger.evaluation.loss, challenger.golden_difference
+def _finite(challenger: Score, trained: Evaluation) -> Rule:
+    numbers = {
+        "test loss": challenger.evaluation.loss,
+        "in Keras": trained.loss,
+        "golden difference": challenger.golden_difference,
+    }
+    wrong = {name: value for name, value in numbers.items() if not math.isfinite(value)}
     return Rule(
         name="finite",
         required="finite answers and loss",
-        measured=f"test loss {loss:.4f}",
-        passed=math.isfinite(loss) and math.isfinite(difference),
+        measured=", ".join(f"{k} {v}" for k, v in wrong.items())
+        or f"test loss {challenger.evaluation.loss:.4f}",
+        passed=not wrong,
     )
 
 
@@ -102,17 +108,12 @@ def _faithful(challenger: Score, trained: Evaluation) -> Rule:
 def _champion(evaluation: Evaluation, measurements: Measurements, recipe: Recipe) -> Rule:
     seen = measurements.compared_with
     required = f"{PHRASES[recipe.champion_rule]} {seen.version if seen else 'the champion'}"
-    if measurements.champion is None:
+    if measurements.champion is None and seen is None:
         return Rule("champion", required, "there is no champion yet", passed=True)
-    only_ours, only_theirs = measurements.only_challenger, measurements.only_champion
-    try:
-        theirs = _correct(measurements.champion)
-        best = theirs if measurements.best is None else _correct(measurements.best)
-    except ValueError as error:
-        why = f"it cannot be scored: {error}; {WAY_OUT}"
-        return Rule("champion", required, why, passed=False)
-    if only_ours is None or only_theirs is None:
-        return Rule("champion", required, "it was not compared image by image", passed=False)
+    compared = _compared(measurements)
+    if isinstance(compared, str):
+        return Rule("champion", required, compared, passed=False)
+    theirs, best, only_ours, only_theirs = compared
     ours = evaluation.correct
     measured = (
         f"{ours:,} right against {theirs:,}, of which alone {only_ours:,} against {only_theirs:,}"
@@ -128,12 +129,29 @@ def _champion(evaluation: Evaluation, measurements: Measurements, recipe: Recipe
     return Rule("champion", required, measured, ours >= needed)
 
 
-def _correct(score: Score | str) -> int:
-    """Images right; a ValueError says why there is no such number."""
+def _compared(measurements: Measurements) -> tuple[int, int, int, int] | str:
+    """Images right by the champion, by the best ever, by one alone; or why that is not known."""
+    theirs = _correct(measurements.champion)
+    best = theirs if measurements.best is None else _correct(measurements.best)
+    if isinstance(theirs, str):
+        return f"it cannot be scored: {theirs}; {WAY_OUT}"
+    if isinstance(best, str):
+        return f"the best champion ever cannot be scored: {best}; choose another champion rule"
+    if measurements.only_challenger is None or measurements.only_champion is None:
+        return "it was not compared image by image"
+    return theirs, best, measurements.only_challenger, measurements.only_champion
+
+
+def _correct(score: Score | str | None) -> int | str:
+    """Images right, or why there is no such number."""
+    if score is None:
+        return "nobody measured it"
     if isinstance(score, str):
-        raise ValueError(score)
+        return score
     if not math.isfinite(score.evaluation.loss):
-        raise ValueError("its test loss is not finite")
+        return "its test loss is not finite"
+    if not score.golden_difference <= GOLDEN_TOLERANCE:
+        return f"its golden batch is {score.golden_difference:.1g} off"
     return score.evaluation.correct
 
 

@@ -95,10 +95,11 @@ class RunInProgress:
         self.note(weights_digest=weights)
 
     def decided(self, measurements: Measurements, decision: Decision) -> None:
-        """Write what was measured and decided; a loss that is not finite is left empty."""
+        """Write what was measured and decided; what is not finite, or counted from it, is empty."""
         stored, champion = measurements.challenger, measurements.champion
         evaluation = stored.evaluation if isinstance(stored, Score) else measurements.trained
-        seen, total = measurements.compared_with, evaluation.total
+        seen = measurements.compared_with
+        total = evaluation.total if evaluation.finite_loss is not None else 0
         low, high = interval(evaluation.correct, total) if total else (None, None)
         self.runs.decide(
             self.id,

@@ -48,7 +48,7 @@ def report_text(run: Run, measurements: Measurements, decision: Decision) -> str
     for rule in decision.rules:
         passed = "yes" if rule.passed else "**no**"
         lines.append(f"| {rule.name} | {rule.required} | {rule.measured} | {passed} |")
-    if isinstance(champion, Score):
+    if isinstance(champion, Score) and measurements.only_challenger is not None:
         theirs = champion.evaluation
         lines += [
             "",

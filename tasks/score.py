@@ -107,6 +107,8 @@ def _in_a_new_process(models: dict[str, tuple[str, str]], dataset: Dataset) -> d
             timeout=TIMEOUT_S,
         )
         scores: dict[str, Any] = json.loads(done.stdout)
+        if not (isinstance(scores, dict) and models.keys() <= scores.keys()):
+            raise ValueError(f"expected a score for each model, received {done.stdout[:80]!r}")
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
         log.warning("the stored models could not be scored: %s\n%s", error, said)

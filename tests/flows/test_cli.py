@@ -96,12 +96,11 @@ def test_reading_before_the_first_run_says_so_and_makes_nothing(digits, home):
 def test_what_a_command_asks_for_the_flow_and_the_recipe_ask_for_too():
     flow = inspect.signature(retrain_flow.fn).parameters
     recipe = {field.name: field.default for field in fields(Recipe)}
-    command = {p.name: p for p in cli.commands["retrain"].params}
+    command = cli.commands["retrain"].make_context("retrain", []).params
 
     assert set(command) - {"as_json", "like"} == set(flow)
     for name, parameter in flow.items():
-        if name != "dataset":
-            assert command[name].default == parameter.default, name
+        assert command[name] == parameter.default, name
         if recipe.get(name, MISSING) is not MISSING:
             assert recipe[name] == parameter.default, name
     assert make_recipe(**{name: p.default for name, p in flow.items()}).max_drift == 0.2

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -145,6 +146,13 @@ def test_killed_at_200_random_moments_a_run_leaves_nothing_half_done(
     finally:
         host.communicate(timeout=30)
 
+    statuses = check_tables(home, store, settings.keep_versions)
+    print(f"a run takes {length:.1f} s; {KILLS} kills; rows: {statuses}")
+    assert statuses["lost"] > KILLS / 4
+
+
+def check_tables(home: Path, store: ModelStore, keep_versions: int) -> Counter[str]:
+    """Rows and store tell the same; how many rows have which status."""
     history = store.history()
     with closing(sqlite3.connect(home / "metrics.db")) as sql:
         rows = dict(sql.execute("SELECT run_id, status FROM runs").fetchall())
@@ -161,7 +169,5 @@ def test_killed_at_200_random_moments_a_run_leaves_nothing_half_done(
     }
     assert swaps == [(swap.generation, swap.version) for swap in history.swaps]
     assert not list((store.folder / "staging").iterdir())
-    assert set(store.kept()) == history.kept(settings.keep_versions)
-    statuses = {status: list(rows.values()).count(status) for status in sorted(set(rows.values()))}
-    print(f"a run takes {length:.1f} s; {KILLS} kills; rows: {statuses}")
-    assert statuses["lost"] > KILLS / 4
+    assert set(store.kept()) == history.kept(keep_versions)
+    return Counter(rows.values())

@@ -1,7 +1,10 @@
-"""Real digits, a network trained on a few of them, and folders of IDX files."""
+"""Real digits, networks trained on a few of them, runs that store them, and IDX files."""
 
 import gzip
-from collections.abc import Callable
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sqlalchemy import Engine
 
-from storage.records import Evaluation, Recipe
+from storage.records import Decision, Evaluation, Recipe, Status
+from storage.settings import Settings, read_settings
 from tasks.build import build
 from tasks.evaluate import evaluate
 from tasks.idx import FILES, IMAGES_MAGIC, LABELS_MAGIC
 from tasks.load import Dataset, digest, load
+from tasks.measure import Measurements, Score
 from tasks.preprocess import Examples, preprocess
+from tasks.record import RunInProgress
+from tasks.stage import stage, weights_digest
 from tasks.train import Epoch, train
+from tasks.validate import validate
 
 
 @dataclass(frozen=True)
@@ -51,20 +60,120 @@ def few(mnist_5k: Dataset) -> Dataset:
     return Dataset(*arrays, digest=digest(*arrays))
 
 
-@pytest.fixture(scope="session", params=["mlp", "cnn"])
-def trained(
-    request: pytest.FixtureRequest,
-    new_recipe: Callable[..., Recipe],
-    mnist_5k: Dataset,
-    few: Dataset,
-) -> Trained:
-    """Of each architecture one network: trained on 360 images, measured on 1,000 others."""
-    recipe = new_recipe(architecture=request.param, epochs=3, batch_size=50)
+def train_few(recipe: Recipe, mnist_5k: Dataset, few: Dataset) -> Trained:
     training, _ = preprocess.fn(few)
     _, test = preprocess.fn(mnist_5k)
     model = build.fn(recipe)
     curve = train.fn(model, training, recipe)
     return Trained(recipe, training, mnist_5k, test, model, curve, evaluate.fn(model, test))
+
+
+@pytest.fixture(scope="session")
+def mlp(new_recipe: Callable[..., Recipe], mnist_5k: Dataset, few: Dataset) -> Trained:
+    """A network that was trained on 360 images and measured on 1,000 others."""
+    return train_few(new_recipe(architecture="mlp", epochs=3, batch_size=50), mnist_5k, few)
+
+
+@pytest.fixture(scope="session")
+def cnn(new_recipe: Callable[..., Recipe], mnist_5k: Dataset, few: Dataset) -> Trained:
+    """Likewise, of the other architecture."""
+    return train_few(new_recipe(architecture="cnn", epochs=3, batch_size=50), mnist_5k, few)
+
+
+@pytest.fixture(scope="session", params=["mlp", "cnn"])
+def trained(request: pytest.FixtureRequest) -> Trained:
+    """Of each architecture one network."""
+    made: Trained = request.getfixturevalue(request.param)
+    return made
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A network whose files were written once, to be staged again in any run."""
+
+    folder: Path
+    weights_digest: str
+    evaluation: Evaluation
+    answers: NDArray[np.intp]
+
+
+@pytest.fixture(scope="session")
+def stored(mlp: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stored]:
+    """Real networks of different worth: good, rough (the same with noise on it) and poor."""
+    import keras
+
+    made = {}
+    for number, (name, noise) in enumerate({"good": 0.0, "rough": 0.05, "poor": 0.08}.items()):
+        model = keras.models.clone_model(mlp.model)
+        random = np.random.default_rng(number)
+        weights = [w + random.normal(0, noise, w.shape) for w in mlp.model.get_weights()]
+        model.set_weights(weights)
+        settings = read_settings({"DIGITS_HOME": str(tmp_path_factory.mktemp(name))})
+        run = RunInProgress(mlp.recipe, settings)
+        evaluation = evaluate.fn(model, mlp.test)
+        stage.fn(run, model, mlp.dataset, evaluation)
+        answers = model.predict(mlp.test.inputs, verbose=0).argmax(axis=1)
+        made[name] = Stored(run.store.candidate(run.id), weights_digest(model), evaluation, answers)
+    assert made["good"].evaluation.correct > made["rough"].evaluation.correct
+    assert made["rough"].evaluation.correct > made["poor"].evaluation.correct
+    return made
+
+
+@pytest.fixture
+def challenge(
+    settings: Settings,
+    new_recipe: Callable[..., Recipe],
+    mnist_5k: Dataset,
+    stored: dict[str, Stored],
+) -> Callable[..., RunInProgress]:
+    """A run as it is before scoring, whose candidate is one of ``stored``."""
+
+    def begin(name: str, **recipe: Any) -> RunInProgress:
+        network = stored[name]
+        usual = {"dataset": "mine", "min_accuracy": 0.1, "min_recall": 0.0}
+        run = RunInProgress(new_recipe(**{**usual, **recipe}), settings)
+        run.loaded(mnist_5k)
+        run.checked(validate.fn(mnist_5k, None, 0.0))
+        run.staged(network.weights_digest)
+
+        def write(folder: Path) -> None:
+            for file in ("model.keras", "model.tflite", "golden.npz"):
+                shutil.copy(network.folder / file, folder)
+
+        counts = network.evaluation.correct, network.evaluation.total
+        metrics = dict(zip(("test_correct", "test_total"), counts, strict=True))
+        run.candidate_digest = run.store.stage(run.id, write, {**run.lineage, **metrics})
+        return run
+
+    return begin
+
+
+@pytest.fixture
+def promoted(
+    challenge: Callable[..., RunInProgress], stored: dict[str, Stored]
+) -> Callable[..., RunInProgress]:
+    """A run whose candidate became the champion, whatever a gate would have said."""
+
+    def begin(name: str, **recipe: Any) -> RunInProgress:
+        run = challenge(name, **recipe)
+        evaluation = stored[name].evaluation
+        run.decided(Measurements(evaluation, Score(evaluation, 0.0)), Decision(()))
+        seen = run.store.champion()
+        swap = run.store.promote(run.id, run.candidate_digest, seen, actor="test", reason="asked")
+        assert swap is not None
+        run.finish(Status.PROMOTED, "asked", generation=swap.generation)
+        run.mend_promotions()
+        return run
+
+    return begin
+
+
+@pytest.fixture
+def sql(engine: Engine, settings: Settings) -> Iterator[sqlite3.Connection]:
+    """A connection that knows nothing of ours; each statement is its own transaction."""
+    with closing(sqlite3.connect(settings.home / "metrics.db", isolation_level=None)) as made:
+        made.row_factory = sqlite3.Row
+        yield made
 
 
 def idx(magic: int, array: NDArray[np.uint8]) -> bytes:

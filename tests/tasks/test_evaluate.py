@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from storage.records import Evaluation
 from tasks.build import build
 from tasks.evaluate import evaluate
 from tasks.gate import gate
+from tasks.measure import Measurements, Score
 
 
 def test_a_network_has_learnt_something_from_a_few_digits(trained) -> None:
@@ -45,4 +47,5 @@ def test_a_network_that_answers_nan_is_measured_and_rejected(trained) -> None:
     assert evaluation.total == 1000
     assert not math.isfinite(evaluation.loss)
     assert evaluation.finite_loss is None
-    assert not gate.fn(evaluation, 0.0).accepted
+    recipe = replace(trained.recipe, min_accuracy=0.0, min_recall=0.0)
+    assert not gate.fn(Measurements(evaluation, Score(evaluation, 0.0)), recipe).accepted

@@ -1,16 +1,29 @@
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Engine
 
 from storage import records
+from storage.database import open_database
 from storage.errors import DatasetNotFoundError, InvalidParameterError
 from storage.records import Bounds, Recipe
+from storage.runs import Runs
 from tasks import parameters
 from tasks.load import Dataset
-from tasks.recipe import check_source, make_recipe
+from tasks.recipe import check_source, make_recipe, parameters_of
+
+
+@pytest.fixture(scope="module")
+def engine_of_all(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """One database for every example that is drawn."""
+    return open_database(f"sqlite:///{tmp_path_factory.mktemp('rows')}/metrics.db")
 
 
 def recipe_of(dataset: str, **values: Any) -> Recipe:
@@ -90,7 +103,8 @@ def test_a_folder_is_checked_before_anything_starts(
         (parameters.BatchSize, records.BATCH_SIZE),
         (parameters.LearningRate, records.LEARNING_RATE),
         (parameters.Seed, records.SEED),
-        (parameters.MinAccuracy, records.MIN_ACCURACY),
+        (parameters.Share, records.SHARE),
+        (parameters.Margin, records.MARGIN),
     ],
 )
 def test_a_flow_parameter_has_the_bounds_of_the_recipe(parameter: Any, bounds: Bounds) -> None:
@@ -102,10 +116,64 @@ def test_a_flow_parameter_has_the_bounds_of_the_recipe(parameter: Any, bounds: B
             flow.validate_python(value)
 
 
-def test_a_flow_takes_the_architectures_and_names_of_the_recipe() -> None:
+def test_a_flow_takes_the_architectures_rules_and_names_of_the_recipe() -> None:
+    rules = TypeAdapter(parameters.ChampionRule).json_schema()["enum"]
+    assert rules == list(records.CHAMPION_RULES)
     assert TypeAdapter(parameters.Architecture).json_schema()["enum"] == list(records.ARCHITECTURES)
     name = TypeAdapter(parameters.Name)
     assert name.validate_python("mnist-5k") == "mnist-5k"
     for refused in ("", "../up", "a" * 65, "line\n"):
         with pytest.raises(ValidationError):
             name.validate_python(refused)
+
+
+RECIPES = st.builds(
+    Recipe,
+    dataset=st.from_regex(records.NAME_PATTERN, fullmatch=True),
+    source=st.sampled_from(["mnist", "mnist-5k", "/data/mine"]),
+    architecture=st.sampled_from(records.ARCHITECTURES),
+    epochs=st.integers(1, 1000),
+    batch_size=st.integers(1, 65536),
+    learning_rate=st.floats(1e-6, 1),
+    seed=st.integers(0, 2**32 - 1),
+    min_accuracy=st.floats(0, 1),
+    confident=st.booleans(),
+    min_recall=st.floats(0, 1),
+    champion_rule=st.just("non-inferior"),
+    margin=st.integers(0, 100_000),
+    max_drift=st.floats(0, 1),
+)
+
+
+@hypothesis.settings(max_examples=25)
+@given(drawn=RECIPES)
+def test_what_a_row_says_is_enough_for_the_same_recipe(
+    engine_of_all: Engine, drawn: Recipe
+) -> None:
+    runs = Runs(engine_of_all, lease_s=60.0)
+    run = runs.get(runs.open(drawn, versions={}, host="here"))
+    assert make_recipe(**parameters_of(run)) == drawn
+
+
+def test_a_row_of_an_older_release_gives_what_it_knows_and_the_rest_is_as_usual(
+    new_recipe: Callable[..., Recipe], engine: Engine, sql: sqlite3.Connection
+) -> None:
+    runs = Runs(engine, lease_s=60.0)
+    old = new_recipe(dataset="mine", min_recall=0.3, max_drift=0.9, confident=True, epochs=4)
+    run_id = runs.open(old, versions={}, host="here")
+    sql.execute(
+        "UPDATE runs SET confident = NULL, min_recall = NULL, champion_rule = NULL,"
+        " margin = NULL, max_drift = NULL"
+    )
+    said = parameters_of(runs.get(run_id))
+    assert said == {
+        "dataset": "mnist-5k",
+        "name": "mine",
+        "architecture": "mlp",
+        "epochs": 4,
+        "batch_size": 100,
+        "learning_rate": 0.001,
+        "seed": 7,
+        "min_accuracy": 0.5,
+    }
+    assert make_recipe(**said) == new_recipe(dataset="mine", epochs=4)

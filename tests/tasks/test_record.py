@@ -5,23 +5,25 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
 
 from storage.errors import DatabaseError, InvalidDataError, ModelStoreError
 from storage.records import Decision, Evaluation, Recipe, Rule, Status
 from storage.settings import Settings
+from tasks.measure import Measurements, Score
 from tasks.promote import promote
 from tasks.record import RunInProgress, record
+from tasks.validate import DataCheck
 
 EVALUATION = Evaluation(loss=0.25, confusion=((9, 1), (0, 10)))
+MEASURED = Measurements(EVALUATION, Score(EVALUATION, 0.0))
+CHECK = DataCheck("cd" * 32, 3, {"labels": [0.5, 0.5]}, pixel_drift=None, label_drift=None)
 YES = Decision((Rule("accuracy", "at least 0.9", "19 of 20 right", passed=True),))
 NO = Decision((Rule("accuracy", "at least 0.99", "19 of 20 right", passed=False),))
 
@@ -29,13 +31,6 @@ NO = Decision((Rule("accuracy", "at least 0.99", "19 of 20 right", passed=False)
 @pytest.fixture
 def recipe(new_recipe: Callable[..., Recipe]) -> Recipe:
     return new_recipe(dataset="mine")
-
-
-@pytest.fixture
-def sql(engine: Engine, settings: Settings) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(settings.home / "metrics.db", isolation_level=None)) as made:
-        made.row_factory = sqlite3.Row
-        yield made
 
 
 def only_row(sql: sqlite3.Connection) -> dict[str, Any]:
@@ -46,16 +41,25 @@ def only_row(sql: sqlite3.Connection) -> dict[str, Any]:
 
 def stage_small(run: RunInProgress) -> None:
     """A candidate of one small file, where the network does not matter."""
-    run.note(weights_digest="ab" * 32)
-    run.store.stage(run.id, lambda folder: (folder / "model.tflite").touch(), {})
+    run.checked(CHECK)
+    run.staged("ab" * 32)
+
+    def write(folder: Path) -> None:
+        (folder / "model.tflite").touch()
+
+    run.candidate_digest = run.store.stage(run.id, write, run.lineage)
+
+
+def carry_out(run: RunInProgress, decision: Decision) -> None:
+    """What the flow does with a decision, beside the champion that there is."""
+    promote.fn(run, replace(MEASURED, compared_with=run.store.champion()), decision)
 
 
 def promote_one(recipe: Recipe, settings: Settings) -> RunInProgress:
     """A run to its end: what the flow does after training."""
     with record(recipe, settings) as run:
         stage_small(run)
-        run.decided(EVALUATION, YES)
-        promote.fn(run, YES)
+        carry_out(run, YES)
     return run
 
 
@@ -68,7 +72,7 @@ def run_into(
     """A run that gets as far as this step, and then meets an error."""
     with record(recipe, settings) as run:
         stage_small(run)
-        run.decided(EVALUATION, YES)
+        run.decided(MEASURED, YES)
         step(run)
         raise error
 
@@ -106,8 +110,7 @@ def test_a_run_that_does_not_pass_is_rejected_and_the_champion_stays(
     champion = promote_one(recipe, settings).store.champion()
     with record(recipe, settings) as run:
         stage_small(run)
-        run.decided(EVALUATION, NO)
-        promote.fn(run, NO)
+        carry_out(run, NO)
     row = sql.execute("SELECT * FROM runs WHERE run_id = ?", (run.id,)).fetchone()
     assert (row["status"], row["generation"]) == ("rejected", None)
     assert row["reason"] == "accuracy: 19 of 20 right, required at least 0.99"
@@ -119,14 +122,17 @@ def test_a_run_that_does_not_pass_is_rejected_and_the_champion_stays(
     assert state.message == row["reason"]
 
 
-def test_a_loss_that_is_no_number_leaves_its_column_empty(
+def test_a_loss_that_is_no_number_leaves_its_columns_empty(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
     with record(recipe, settings) as run:
-        run.decided(replace(EVALUATION, loss=float("nan")), NO)
-        promote.fn(run, NO)
+        run.checked(CHECK)
+        nan = replace(EVALUATION, loss=float("nan"))
+        promote.fn(run, Measurements(nan, Score(nan, float("nan"))), NO)
     row = only_row(sql)
-    assert (row["status"], row["test_loss"], row["test_correct"]) == ("rejected", None, 19)
+    # Nor what was counted from answers that are no numbers.
+    measured = [row[name] for name in ("test_loss", "test_correct", "test_accuracy")]
+    assert (row["status"], measured) == ("rejected", [None] * 3)
 
 
 def test_an_error_of_ours_ends_the_run_as_failed_with_its_message(
@@ -170,7 +176,7 @@ def test_an_error_after_the_promotion_does_not_take_it_back(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
     with pytest.raises(ZeroDivisionError):
-        run_into(ZeroDivisionError(), recipe, settings, lambda run: promote.fn(run, YES))
+        run_into(ZeroDivisionError(), recipe, settings, lambda run: carry_out(run, YES))
     row = only_row(sql)
     assert (row["status"], row["reason"]) == ("promoted", YES.reason)
 
@@ -179,7 +185,14 @@ def test_an_error_between_the_swap_and_the_row_leaves_the_row_promoted(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run_into(KeyboardInterrupt(), recipe, settings, lambda run: run.store.promote(run.id))
+        run_into(
+            KeyboardInterrupt(),
+            recipe,
+            settings,
+            lambda run: run.store.promote(
+                run.id, run.candidate_digest, None, actor="retrain", reason="asked"
+            ),
+        )
     row = only_row(sql)
     assert (row["status"], row["generation"]) == ("promoted", 1)
 
@@ -192,8 +205,7 @@ def test_a_run_that_fails_while_the_pointer_is_damaged_is_closed_all_the_same(
     pointer.write_text("damaged")
     with record(recipe, settings) as run:
         stage_small(run)
-        run.decided(EVALUATION, YES)
-        promote.fn(run, YES)
+        promote.fn(run, MEASURED, YES)
     row = only_row(sql)
     assert row["status"] == "failed"
     assert "champion.json" in row["reason"]
@@ -219,11 +231,11 @@ def test_a_run_that_was_given_up_as_lost_promotes_nothing_and_stays_lost(
     champion = promote_one(recipe, settings).store.champion()
     with record(recipe, settings) as run:
         stage_small(run)
-        run.decided(EVALUATION, YES)
+        run.decided(MEASURED, YES)
         sql.execute(
             "UPDATE runs SET status = 'lost', finished_at = started_at WHERE status = 'running'"
         )
-        promote.fn(run, YES)
+        carry_out(run, YES)
     assert run.store.champion() == champion
     (status,) = sql.execute("SELECT status FROM runs WHERE run_id = ?", (run.id,)).fetchone()
     assert status == "lost"
@@ -309,8 +321,8 @@ def test_a_pointer_that_cannot_be_swapped_is_an_error_and_the_champion_stays(
 ) -> None:
     champion = promote_one(recipe, settings).store.champion()
     run = RunInProgress(recipe, settings)
-    run.decided(EVALUATION, YES)
+    run.checked(CHECK)
     with pytest.raises(ModelStoreError):
-        promote.fn(run, YES)  # it staged nothing
+        carry_out(run, YES)  # it staged nothing
     assert run.store.champion() == champion
     assert run.outcome is None

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from storage.classifier import Classifier
 from storage.errors import ModelStoreError
 from storage.settings import Settings, read_settings
+from storage.versions import read_version
 from tasks.record import RunInProgress, record
-from tasks.stage import stage, weights_digest
+from tasks.stage import GOLDEN_IMAGES, stage, weights_digest
+from tasks.validate import validate
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +26,9 @@ def staged(trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
     settings = read_settings({"DIGITS_HOME": str(tmp_path_factory.mktemp("home"))})
     with record(trained.recipe, settings) as run:
         run.loaded(trained.dataset)
-        stage.fn(run, trained.model, trained.evaluation)
-        yield run, run.store.folder / "staging" / run.id, settings
+        run.checked(validate.fn(trained.dataset, None, 0.0))
+        stage.fn(run, trained.model, trained.dataset, trained.evaluation)
+        yield run, run.store.candidate(run.id), settings
 
 
 def answers_of_tflite(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -67,10 +71,36 @@ def test_the_model_for_serving_takes_raw_pixels_and_gives_the_same_answers(
         assert right.sum() == trained.evaluation.correct
 
 
+def test_the_golden_batch_is_training_images_of_every_digit_with_what_keras_says(
+    trained, staged
+) -> None:
+    _, folder, _ = staged
+    with np.load(folder / "golden.npz", allow_pickle=False) as golden:
+        images, probabilities = golden["images"], golden["probabilities"]
+    assert (images.dtype, images.shape) == (np.uint8, (GOLDEN_IMAGES, 28, 28))
+    training = zip(trained.dataset.train_images, trained.dataset.train_labels, strict=True)
+    label_of = {image.tobytes(): int(label) for image, label in training}
+    assert {label_of[image.tobytes()] for image in images} == set(range(10))
+    inputs = images.reshape(-1, 784).astype(np.float32) / 255
+    np.testing.assert_allclose(probabilities, trained.model.predict(inputs, verbose=0), atol=1e-5)
+    answers = answers_of_tflite(folder / "model.tflite", images)
+    assert np.abs(answers - probabilities).max() <= 1e-4
+
+
+def test_the_digest_that_staging_gives_is_that_of_the_manifest_and_opens_the_candidate(
+    trained, staged
+) -> None:
+    run, folder, _ = staged
+    manifest = (folder / "manifest.json").read_bytes()
+    assert run.candidate_digest == hashlib.sha256(manifest).hexdigest()
+    classifier = Classifier(read_version(folder, run.candidate_digest))
+    assert classifier.golden_difference() <= 1e-4
+
+
 def test_the_manifest_tells_the_files_and_where_the_model_comes_from(trained, staged) -> None:
     run, folder, _ = staged
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    assert set(manifest["files"]) == {"model.keras", "model.tflite"}
+    assert set(manifest["files"]) == {"model.keras", "model.tflite", "golden.npz"}
     assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
     for name, told in manifest["files"].items():
         content = (folder / name).read_bytes()
@@ -78,10 +108,14 @@ def test_the_manifest_tells_the_files_and_where_the_model_comes_from(trained, st
     assert manifest["version"] == run.id
     assert manifest["weights_digest"] == weights_digest(trained.model)
     assert manifest["data_digest"] == trained.dataset.digest
+    found = validate.fn(trained.dataset, None, 0.0)
+    assert manifest["test_digest"] == found.test_digest
+    assert manifest["training_data"] == found.statistics
     assert manifest["test_correct"] == trained.evaluation.correct
     assert manifest["test_total"] == 1000
     assert {name: manifest[name] for name in asdict(trained.recipe)} == asdict(trained.recipe)
-    assert {"code_commit", "code_dirty", "versions", "host"} <= set(manifest)
+    assert {"python", "keras", "tensorflow", "prefect", "digits"} <= set(manifest["versions"])
+    assert {"code_commit", "code_dirty", "host", "flow_run_id"} <= set(manifest)
 
 
 def test_a_network_that_cannot_be_stored_is_an_error_of_one_line(
@@ -91,7 +125,7 @@ def test_a_network_that_cannot_be_stored_is_an_error_of_one_line(
     (settings.home / "file").touch()
     run = RunInProgress(trained.recipe, replace(settings, models=settings.home / "file"))
     with pytest.raises(ModelStoreError) as refused:
-        stage.fn(run, trained.model, trained.evaluation)
+        stage.fn(run, trained.model, trained.dataset, trained.evaluation)
     assert "\n" not in str(refused.value)
 
 

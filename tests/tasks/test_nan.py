@@ -1,0 +1,265 @@
+"""NaN at each place where a metric is made: never promoted, never stored as a number.
+
+The networks are real: one weight of them is NaN, or overflows where it meets a certain image.
+"""
+
+import math
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from storage.records import Decision, Evaluation, Pointer, Recipe, Rule
+from storage.settings import Settings
+from tasks.build import build
+from tasks.evaluate import evaluate
+from tasks.gate import gate
+from tasks.load import Dataset, digest
+from tasks.measure import Measurements, Score
+from tasks.preprocess import Examples, preprocess
+from tasks.promote import promote
+from tasks.record import RunInProgress, record
+from tasks.score import score
+from tasks.stage import stage
+from tasks.train import train
+from tasks.validate import validate
+
+
+@pytest.fixture
+def recipe(new_recipe: Callable[..., Recipe]) -> Recipe:
+    """Nothing is asked for that a network of any worth would miss."""
+    return new_recipe(dataset="mine", min_accuracy=0.0, min_recall=0.0)
+
+
+@pytest.fixture(scope="module")
+def marked(mnist_5k: Dataset, stored) -> Dataset:
+    """A zero that is recognised has ink in the upper corners, where no digit ever has any."""
+    images = mnist_5k.test_images.copy()
+    zeros = (mnist_5k.test_labels == 0) & (stored["good"].answers == 0)
+    assert not mnist_5k.train_images[:, 0, [0, 27]].any()
+    assert not images[:, 0, [0, 27]].any()
+    images[zeros.argmax(), 0, [0, 27]] = 255
+    arrays = mnist_5k.train_images, mnist_5k.train_labels, images, mnist_5k.test_labels
+    return Dataset(*arrays, digest=digest(*arrays))
+
+
+@pytest.fixture(scope="module")
+def networks(mlp) -> dict[str, Any]:
+    """By what is wrong with them; what is not wrong is as it was trained."""
+    import keras
+
+    def changed(layer: int, where: Any, value: float) -> Any:
+        model = keras.models.clone_model(mlp.model)
+        weights = mlp.model.get_weights()
+        weights[layer][where] = value
+        model.set_weights(weights)
+        return model
+
+    return {
+        "good": mlp.model,
+        "a weight is NaN": changed(-2, (5, 3), math.nan),
+        "a weight is infinite": changed(0, (400, 7), math.inf),
+        # Ink in both corners adds up to more than a float32 holds; no other image has any.
+        "the marked image overflows": changed(0, [0, 27], 3e38),
+    }
+
+
+def evaluated(model: Any, data: Dataset) -> Evaluation:
+    _, test = preprocess.fn(data)
+    return evaluate.fn(model, test)
+
+
+def staged(run: RunInProgress, model: Any, data: Dataset, trained: Evaluation) -> None:
+    run.loaded(data)
+    run.checked(validate.fn(data, None, 1.0))
+    stage.fn(run, model, data, trained)
+
+
+def decided(run: RunInProgress, data: Dataset, trained: Evaluation) -> Decision:
+    """The rest of the flow."""
+    found = score.fn(run, data, trained)
+    decision = gate.fn(found, run.recipe)
+    promote.fn(run, found, decision)
+    return decision
+
+
+def past_the_gate(recipe: Recipe, settings: Settings, model: Any, mlp) -> Pointer:
+    """A champion that no gate has seen, as a release without one might have left it."""
+    with record(recipe, settings) as run:
+        staged(run, model, mlp.dataset, mlp.evaluation)
+        seen = run.store.champion()
+        found = Measurements(mlp.evaluation, Score(mlp.evaluation, 0.0), compared_with=seen)
+        yes = Rule("accuracy", "anything", "it was asked for", passed=True)
+        promote.fn(run, found, Decision((yes,)))
+    return run.store.champion()
+
+
+def row_of(sql: sqlite3.Connection, run: RunInProgress) -> dict[str, Any]:
+    """The row of a run, after each value of each row was seen to be finite, a text or nothing."""
+    for row in sql.execute("SELECT * FROM runs"):
+        for name, value in dict(row).items():
+            assert not isinstance(value, float) or math.isfinite(value), name
+            assert not isinstance(value, str) or value.lower() not in {"nan", "inf", "-inf"}, name
+    found = sql.execute("SELECT * FROM runs WHERE run_id = ?", (run.id,)).fetchone()
+    return dict(found)
+
+
+@pytest.mark.parametrize("array", ["inputs", "targets"])
+def test_weights_and_the_loss_of_an_epoch_that_are_not_finite_end_the_run(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection, mlp, array: str
+) -> None:
+    # An input that is NaN comes into the weights, a target into the loss first.
+    damaged = getattr(mlp.training, array).copy()
+    damaged[7, 5] = math.nan
+    examples: Examples = replace(mlp.training, **{array: damaged})
+    with record(recipe, settings) as run:
+        run.trained(train.fn(build.fn(recipe), examples, recipe))
+    row = row_of(sql, run)
+    assert row["status"] == "failed"
+    assert row["reason"].startswith("expected finite loss and weights after epoch 1")
+    assert (row["train_loss"], row["test_loss"]) == (None, None)
+    assert run.store.champion() is None
+
+
+@pytest.mark.parametrize("network", ["a weight is NaN", "a weight is infinite"])
+def test_a_network_with_such_a_weight_is_rejected_through_the_whole_chain(
+    recipe: Recipe,
+    settings: Settings,
+    sql: sqlite3.Connection,
+    mnist_5k: Dataset,
+    networks: dict[str, Any],
+    network: str,
+) -> None:
+    trained = evaluated(networks[network], mnist_5k)
+    assert not math.isfinite(trained.loss)
+    with record(recipe, settings) as run:
+        staged(run, networks[network], mnist_5k, trained)
+        decision = decided(run, mnist_5k, trained)
+    failed = {rule.name for rule in decision.rules if not rule.passed}
+    assert {"finite", "faithful"} <= failed
+    row = row_of(sql, run)
+    assert (row["status"], row["generation"]) == ("rejected", None)
+    # LiteRT may pass over an infinite weight where Keras answers NaN: then its loss is a number.
+    assert network == "a weight is infinite" or row["test_loss"] is None
+    assert "golden batch within nan" in row["reason"]
+    assert run.store.champion() is None
+
+
+def test_one_answer_of_the_stored_model_that_is_nan_rejects_though_keras_saw_none(
+    recipe: Recipe,
+    settings: Settings,
+    sql: sqlite3.Connection,
+    mnist_5k: Dataset,
+    marked: Dataset,
+    networks: dict[str, Any],
+) -> None:
+    network = networks["the marked image overflows"]
+    trained = evaluated(network, mnist_5k)
+    assert math.isfinite(trained.loss)
+    with record(recipe, settings) as run:
+        staged(run, network, marked, trained)
+        decision = decided(run, marked, trained)
+    # The zero's answer is NaN and counts as a zero: the count does not show it.
+    assert [rule.name for rule in decision.rules if not rule.passed] == ["finite"]
+    row = row_of(sql, run)
+    assert (row["status"], row["test_loss"]) == ("rejected", None)
+
+
+def test_one_answer_of_keras_that_is_nan_rejects_though_the_stored_model_gives_none(
+    recipe: Recipe,
+    settings: Settings,
+    sql: sqlite3.Connection,
+    mnist_5k: Dataset,
+    marked: Dataset,
+    networks: dict[str, Any],
+) -> None:
+    network = networks["the marked image overflows"]
+    trained = evaluated(network, marked)
+    assert math.isnan(trained.loss)
+    assert trained.correct == evaluated(network, mnist_5k).correct
+    with record(recipe, settings) as run:
+        staged(run, network, mnist_5k, trained)
+        decision = decided(run, mnist_5k, trained)
+    assert not decision.accepted
+    assert row_of(sql, run)["status"] == "rejected"
+    assert run.store.champion() is None
+
+
+def test_a_golden_batch_that_holds_nan_rejects(
+    challenge: Callable[..., RunInProgress],
+    sql: sqlite3.Connection,
+    mnist_5k: Dataset,
+    stored,
+) -> None:
+    run = challenge("good")
+    run.store.discard(run.id)
+    golden = dict(np.load(stored["good"].folder / "golden.npz"))
+    golden["probabilities"][5, 5] = math.nan
+
+    def write(folder: Path) -> None:
+        for file in ("model.keras", "model.tflite"):
+            shutil.copy(stored["good"].folder / file, folder)
+        np.savez(folder / "golden.npz", **golden)
+
+    run.candidate_digest = run.store.stage(run.id, write, run.lineage)
+    decision = decided(run, mnist_5k, stored["good"].evaluation)
+    assert "golden batch within nan" in decision.reason
+    row = row_of(sql, run)
+    assert row["status"] == "rejected"
+    assert row["test_loss"] == pytest.approx(stored["good"].evaluation.loss, rel=1e-4)
+    assert run.store.champion() is None
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ("the marked image overflows", "its test loss is not finite"),
+        ("a weight is NaN", "expected its golden batch within 0.0001"),
+    ],
+)
+def test_a_champion_that_answers_nan_is_no_measure_and_stays_until_a_person_rolls_back(
+    recipe: Recipe,
+    settings: Settings,
+    sql: sqlite3.Connection,
+    mlp,
+    marked: Dataset,
+    networks: dict[str, Any],
+    network: str,
+    said: str,
+) -> None:
+    champion = past_the_gate(recipe, settings, networks[network], mlp)
+    trained = evaluated(networks["good"], marked)
+    with record(recipe, settings) as run:
+        staged(run, networks["good"], marked, trained)
+        decision = decided(run, marked, trained)
+    assert [rule.name for rule in decision.rules if not rule.passed] == ["champion"]
+    row = row_of(sql, run)
+    assert (row["status"], row["champion_version"]) == ("rejected", champion.version)
+    assert said in row["reason"]
+    assert "`digits rollback`" in row["reason"]
+    assert run.store.champion() == champion
+
+
+def test_a_best_ever_that_answers_nan_is_no_anchor(
+    recipe: Recipe,
+    settings: Settings,
+    sql: sqlite3.Connection,
+    mlp,
+    marked: Dataset,
+    networks: dict[str, Any],
+) -> None:
+    anchored = replace(recipe, champion_rule="non-inferior", margin=1000)
+    past_the_gate(recipe, settings, networks["the marked image overflows"], mlp)
+    champion = past_the_gate(recipe, settings, networks["good"], mlp)
+    trained = evaluated(networks["good"], marked)
+    with record(anchored, settings) as run:
+        staged(run, networks["good"], marked, trained)
+        decision = decided(run, marked, trained)
+    assert [rule.name for rule in decision.rules if not rule.passed] == ["champion"]
+    assert "its test loss is not finite" in row_of(sql, run)["reason"]
+    assert run.store.champion() == champion
