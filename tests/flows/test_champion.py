@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -125,6 +126,56 @@ def test_a_rollback_needs_no_database_and_is_in_the_table_afterwards(digits, hom
     with closing(sqlite3.connect(home / "metrics.db")) as sql:
         found = sql.execute("SELECT generation, version, kind FROM promotions ORDER BY 1")
         assert [row[1] for row in found] == ["run-0", "run-1", "run-2", "run-1", "run-0", "run-2"]
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg2://digits:hunter2@127.0.0.1:1/metrics", "no URL at all"]
+)
+def test_a_rollback_is_done_though_the_database_is_out_of_reach(digits, store, url):
+    done = digits("rollback", "--json", DIGITS_DATABASE_URL=url)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"] == store.champion().version == "run-1"
+    (line,) = done.stderr.splitlines()
+    assert "The table of promotions waits for the next run" in line
+    assert "hunter2" not in line
+
+
+def test_a_rollback_does_not_wait_a_minute_for_a_table_that_somebody_has_locked(
+    digits, home, store
+):
+    path = home / "metrics.db"
+    open_database(f"sqlite:///{path}").dispose()
+    with closing(sqlite3.connect(path, isolation_level=None)) as sql:
+        sql.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        done = digits("rollback")
+        took_s = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    assert "The table of promotions waits for the next run" in done.stderr
+    assert took_s < 30
+
+
+def test_a_damaged_history_is_said_with_a_way_out_that_works(digits, store):
+    path = store.folder / "history.jsonl"
+    path.write_text("{\n")
+    done = digits("champion")
+    assert done.returncode == 1
+    assert "history.jsonl: expected a line of JSON for each swap" in done.stderr
+    assert "`digits rollback" not in done.stderr, "which needs the history too"
+    path.unlink()
+    assert shown(digits("champion").stdout)["version"] == "run-2"
+
+
+def test_a_pointer_that_is_gone_is_no_first_night(digits, store):
+    # Not the state that a crash in the first promotion leaves: three swaps have happened.
+    (store.folder / "champion.json").unlink()
+    done = digits("champion", "--dataset", "mnist")
+    assert done.returncode == 1
+    assert "none yet" not in done.stderr
+    mended = digits("rollback", "--dataset", "mnist", "--to", "run-2")
+    assert mended.returncode == 0, mended.stderr
+    assert store.champion().generation == 4
 
 
 def test_a_damaged_pointer_is_mended_by_naming_a_version(digits, store):

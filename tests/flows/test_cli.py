@@ -13,6 +13,7 @@ import pytest
 from flows.cli import cli
 from flows.retrain import retrain as retrain_flow
 from storage.database import open_database
+from storage.model_store import ModelStore
 from storage.records import Recipe
 from storage.runs import Runs
 from tasks.recipe import make_recipe
@@ -115,11 +116,26 @@ def run_id(home) -> str:
     return Runs(engine, 60).open(recipe, versions={}, host="here")
 
 
+@pytest.fixture
+def in_use(home, run_id) -> None:
+    """A champion whose files are as large as a real one's; nobody loads them here."""
+    store = ModelStore(home / "models", "mnist")
+
+    def write(folder: Path) -> None:
+        (folder / "model.keras").write_bytes(os.urandom(5_000_000))
+        (folder / "model.tflite").write_bytes(os.urandom(1_700_000))
+
+    digest = store.stage("first", write, {"test_correct": 98, "test_total": 100})
+    assert store.promote("first", digest, None, actor="retrain", reason="good")
+
+
 READING = [["history"], ["history", "--json"], ["show", "RUN"], ["champion"], ["--help"]]
 
 
 @pytest.mark.parametrize("arguments", READING)
-def test_reading_commands_import_neither_tensorflow_nor_prefect(environment, run_id, arguments):
+def test_reading_commands_import_neither_tensorflow_nor_prefect(
+    environment, run_id, in_use, arguments
+):
     script = (
         "import sys; sys.argv[0] = 'digits'\n"
         "from flows.cli import main\n"
@@ -144,7 +160,7 @@ def test_reading_commands_import_neither_tensorflow_nor_prefect(environment, run
 
 
 @pytest.mark.parametrize("arguments", READING)
-def test_reading_commands_answer_in_under_six_tenths_of_a_second(digits, run_id, arguments):
+def test_reading_commands_answer_in_under_six_tenths_of_a_second(digits, run_id, in_use, arguments):
     arguments = [run_id if argument == "RUN" else argument for argument in arguments]
 
     def once() -> float:

@@ -9,6 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from storage.database import open_database
+from storage.records import Recipe, Status
+from storage.runs import Runs
 from tasks.idx import FILES
 
 RECIPE = ["--dataset", "mnist-5k", "--epochs", "2", "--min-recall", "0", "--min-accuracy", "0.5"]
@@ -112,6 +115,35 @@ def test_a_run_is_repeated_by_its_id_and_says_whether_the_weights_are_the_same(d
         done = digits("retrain", *nobody)
         assert done.returncode == 1
         assert "expected the id of a run" in done.stderr
+
+
+def test_a_run_that_left_no_weights_can_be_repeated_and_every_option_reaches_the_row(digits, home):
+    home.mkdir()
+    engine = open_database(f"sqlite:///{home / 'metrics.db'}")
+    runs = Runs(engine, 60)
+    first = runs.open(
+        Recipe(
+            "mine", "mnist-5k", "cnn", 5, 200, 0.002, 3, 0.1,
+            min_recall=0.01, champion_rule="non-inferior", margin=4,
+        ),
+        versions={}, host="here",
+    )  # fmt: skip
+    runs.close(first, Status.FAILED, "no network")
+    engine.dispose()
+
+    done = digits(
+        "retrain", "--like", first, "--architecture", "mlp", "--epochs", "2", "--confident",
+        "--max-drift", "0.6", "--json",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert f"One of {row['run_id']} and {first} left no weights to compare." in done.stderr
+    given = {"architecture": "mlp", "epochs": 2, "confident": True, "max_drift": 0.6}
+    taken = {"dataset": "mine", "source": "mnist-5k", "batch_size": 200, "learning_rate": 0.002}
+    taken |= {"seed": 3, "min_accuracy": 0.1, "min_recall": 0.01}
+    taken |= {"champion_rule": "non-inferior", "margin": 4}
+    assert {name: row[name] for name in given | taken} == given | taken
 
 
 @pytest.mark.slow

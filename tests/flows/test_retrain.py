@@ -1,4 +1,5 @@
 import gzip
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -37,6 +38,15 @@ def rows(home):
         return connection.execute("SELECT * FROM runs ORDER BY started_at").fetchall()
     finally:
         connection.close()
+
+
+def report_of(row) -> str:
+    """The text of the artifact that a run left on the server."""
+    with get_client(sync_client=True) as client:
+        artifacts = client.request("POST", "/artifacts/filter", json={}).json()
+    (report,) = [a for a in artifacts if row["run_id"] in (a["description"] or "")]
+    assert report["key"] == "report"
+    return report["data"]
 
 
 def test_a_model_that_passes_the_gate_is_promoted(home):
@@ -91,6 +101,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(home, idx_
     assert first == second != third
 
 
+def test_a_run_of_which_only_the_dataset_is_said_keeps_every_value_that_was_filled_in(home):
+    state = retrain(dataset="mnist-5k", return_state=True)
+
+    (row,) = rows(home)
+    assert state.is_completed()
+    assert row["test_accuracy"] >= row["min_accuracy"] == 0.9
+    assert (row["epochs"], row["batch_size"], row["learning_rate"]) == (10, 128, 0.001)
+    assert (row["confident"], row["min_recall"], row["max_drift"]) == (0, 0.8, 0.2)
+    assert (row["champion_rule"], row["margin"]) == ("not-worse", 0)
+    assert row["seed"] >= 0, "the seed that was drawn"
+
+
 def test_runs_of_a_name_keep_their_own_champion(home):
     run(epochs=1)
     run(epochs=1, name="trial")
@@ -105,13 +127,10 @@ def test_the_server_knows_the_run_its_tasks_and_its_report(home):
 
     with get_client(sync_client=True) as client:
         flow_run = client.read_flow_run(state.state_details.flow_run_id)
-        artifacts = client.request("POST", "/artifacts/filter", json={}).json()
     (row,) = rows(home)
     assert flow_run.name == "mlp on mnist-5k"
     assert flow_run.state_name == "Promoted"
-    report = next(a for a in artifacts if row["run_id"] in (a["description"] or ""))
-    assert report["key"] == "report"
-    assert f"{row['test_correct']} of 1,000 right" in report["data"]
+    assert f"{row['test_correct']} of 1,000 right" in report_of(row)
 
 
 def test_a_run_is_compared_with_the_champion_on_the_same_images(home):
@@ -127,6 +146,13 @@ def test_a_run_is_compared_with_the_champion_on_the_same_images(home):
     gained, lost = second["only_challenger_correct"], second["only_champion_correct"]
     assert second["test_correct"] == first["test_correct"] + gained - lost
     assert [row["test_uses"] for row in (first, second, third)] == [1, 2, 3]
+    report = report_of(second)
+    assert f"| right | {second['test_correct']} | {first['test_correct']} |" in report
+    assert f"| right, the other wrong | {gained} | {lost} |" in report
+    assert "used for 2 decision(s)" in report
+    assert [rule["name"] for rule in json.loads(second["rules"])] == [
+        "finite", "accuracy", "digit recall", "faithful", "champion", "rollback",
+    ]  # fmt: skip
     assert first["accuracy_low"] < first["test_accuracy"] < first["accuracy_high"]
     assert equal.name == "Rejected"
     assert (third["test_correct"], third["only_challenger_correct"]) == (first["test_correct"], 0)
