@@ -2,12 +2,22 @@
 
 import getpass
 import socket
+import sys
 from typing import Any
 
 import click
 
-from storage.errors import DatabaseError, DigitsError, ModelStoreError, VersionNotFoundError
+from storage.errors import (
+    DamagedModelError,
+    DatabaseError,
+    DigitsError,
+    ModelStoreError,
+    VersionNotFoundError,
+)
 from storage.settings import Settings, read_settings
+
+# The rollback stands; nobody waits long for the table that tells of it.
+PATIENCE_S = 5
 
 
 @click.command()
@@ -21,7 +31,13 @@ def champion(dataset: str | None, as_json: bool) -> None:
     from flows.display import print_champions, print_json
 
     settings = read_settings()
-    found = [describe(settings, name) for name in _names(settings, dataset)]
+    found = []
+    for name in _names(settings, dataset):
+        try:
+            found.append(describe(settings, name))
+        except VersionNotFoundError:  # its first promotion was cut short
+            if dataset is not None:
+                raise
     if as_json:
         print_json(found if dataset is None else found[0])
     elif found:
@@ -57,12 +73,13 @@ def rollback(dataset: str | None, to: str | None, why: str, as_json: bool) -> No
         )
     store = ModelStore(settings.models, names[0], settings.keep_versions)
     store.rollback(to, actor=f"{_user()}@{socket.gethostname()}", reason=why)
-    _mend_promotions(settings, store)
     entry = describe(settings, names[0])
     if as_json:
         print_json(entry)
     else:
         print_champions([entry])
+    sys.stdout.flush()
+    _mend_promotions(settings, store)
 
 
 def describe(settings: Settings, dataset: str) -> dict[str, Any]:
@@ -84,8 +101,11 @@ def describe(settings: Settings, dataset: str) -> dict[str, Any]:
         history = store.history()
     except VersionNotFoundError:
         raise
-    except ModelStoreError as error:
+    except DamagedModelError as error:
         entry["problem"] = f"{error}; `digits rollback --dataset {dataset}` takes another one"
+        return entry
+    except ModelStoreError as error:
+        entry["problem"] = str(error)
         return entry
     now, back = history.line[0], history.predecessor
     return entry | {
@@ -113,8 +133,9 @@ def _mend_promotions(settings: Settings, store: Any) -> None:
 
     try:
         if has_database(settings.database_url):
-            Promotions(open_database(settings.database_url)).mend(store.dataset, store.history())
-    except DatabaseError as error:
+            engine = open_database(settings.database_url, busy_timeout_s=PATIENCE_S)
+            Promotions(engine).mend(store.dataset, store.history())
+    except (DatabaseError, ModelStoreError) as error:
         click.echo(f"The table of promotions waits for the next run: {error}", err=True)
 
 

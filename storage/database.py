@@ -19,11 +19,12 @@ BUSY_TIMEOUT_S = 60
 MIGRATIONS = str(Path(__file__).with_name("migrations")).replace("%", "%%")
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
     """Open the metrics database, made or migrated first where that is needed.
 
     Args:
         url: SQLAlchemy URL, e.g. ``sqlite:////srv/digits/metrics.db``.
+        busy_timeout_s: Seconds to wait for who else writes to an SQLite database.
 
     Raises:
         DatabaseError: If it cannot be reached, is no database, or was made by a newer
@@ -33,7 +34,7 @@ def open_database(url: str) -> Engine:
     with explained(where):
         if where.get_backend_name() == "sqlite" and where.database:
             Path(where.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = _engine(where)
+        engine = _engine(where, busy_timeout_s)
         with engine.connect() as connection:
             revision = _revision(connection)
         if revision != REVISION:
@@ -78,10 +79,10 @@ def _parse(url: str) -> URL:
     return where
 
 
-def _engine(where: URL) -> Engine:
+def _engine(where: URL, busy_timeout_s: float) -> Engine:
     if where.get_backend_name() != "sqlite":
         return create_engine(where)
-    engine = create_engine(where, connect_args={"timeout": BUSY_TIMEOUT_S}, poolclass=NullPool)
+    engine = create_engine(where, connect_args={"timeout": busy_timeout_s}, poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:

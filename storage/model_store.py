@@ -27,7 +27,7 @@ from storage.errors import (
     VersionNotFoundError,
 )
 from storage.history import History
-from storage.pointer import POINTER, prepared, read_pointer, read_swaps
+from storage.pointer import HISTORY, POINTER, prepared, read_pointer, read_swaps
 from storage.records import Pointer, Swap, SwapKind
 from storage.versions import MANIFEST, Version, read_version, write_version
 
@@ -115,14 +115,17 @@ class ModelStore:
             InvalidParameterError: If ``to`` is the champion already.
             DamagedModelError: If the version cannot be put to use; the champion stays.
         """
+        nothing = VersionNotFoundError(
+            f"expected a champion of {self.dataset} to roll back from, found none in"
+            f" {self.folder.parent}"
+        )
         with self._explained():
-            if not (self.folder / POINTER).exists():
-                raise VersionNotFoundError(
-                    f"expected a champion of {self.dataset} to roll back from, found none in"
-                    f" {self.folder.parent}"
-                )
+            if not any((self.folder / name).exists() for name in (POINTER, HISTORY)):
+                raise nothing
         with self._locked():
             history, pointer_is_sound = self._history_for_rollback()
+            if not history.swaps:
+                raise nothing
             champion = history.swaps[-1]
             if to == champion.version and pointer_is_sound:
                 raise InvalidParameterError(
@@ -158,10 +161,17 @@ class ModelStore:
         """Read the pointer; None before the first promotion.
 
         Raises:
-            ModelStoreError: If it is there and cannot be understood.
+            ModelStoreError: If it cannot be understood, or is gone while the history tells
+                of more than a first promotion, which a crash may have cut short.
         """
         with self._explained():
-            return read_pointer(self.folder)
+            pointer = read_pointer(self.folder)
+            if pointer is None and len(read_swaps(self.folder)) > 1:
+                raise ModelStoreError(
+                    f"{self.folder / POINTER}: expected the pointer that {HISTORY} tells of,"
+                    " found none; `digits rollback --to RUN` writes it anew"
+                )
+            return pointer
 
     def read_champion(self) -> tuple[Pointer, Version] | None:
         """Read the champion's version, each byte checked; None before the first promotion.
@@ -285,5 +295,6 @@ class ModelStore:
 
 
 def datasets(models: Path) -> list[str]:
-    """The datasets that have a champion in a folder of models."""
-    return sorted(path.parent.name for path in models.glob(f"*/{POINTER}"))
+    """The datasets that have a champion, or a history of one, in a folder of models."""
+    found = (path for name in (POINTER, HISTORY) for path in models.glob(f"*/{name}"))
+    return sorted({path.parent.name for path in found})
