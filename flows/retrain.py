@@ -32,7 +32,7 @@ def retrain(
     seed: parameters.Seed | None = None,
     min_accuracy: parameters.Share | None = None,
     confident: bool = False,
-    min_recall: parameters.Share = 0.8,
+    min_recall: parameters.Share | None = None,
     champion_rule: parameters.ChampionRule = "not-worse",
     margin: parameters.Margin = 0,
     max_drift: parameters.Share = 0.2,
@@ -49,7 +49,7 @@ def retrain(
         seed: Decides initial weights and order of the images; empty draws one.
         min_accuracy: Share of the test images that has to be right; empty means 0.97, mnist-5k 0.9.
         confident: Whether the lower bound of the accuracy's 95 % interval has to meet it too.
-        min_recall: Share of each digit's test images that has to be found.
+        min_recall: Share of each digit's test images to be found; empty means 0.8, mnist-5k 0.7.
         champion_rule: What the comparison with the champion on the same images asks for.
         margin: Test images by which non-inferior may be behind the best champion ever.
         max_drift: Jensen-Shannon distance that the data may have from the champion's, 0 to 1.

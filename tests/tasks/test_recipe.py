@@ -176,4 +176,15 @@ def test_a_row_of_an_older_release_gives_what_it_knows_and_the_rest_is_as_usual(
         "seed": 7,
         "min_accuracy": 0.5,
     }
-    assert make_recipe(**said) == new_recipe(dataset="mine", epochs=4)
+    assert make_recipe(**said) == new_recipe(dataset="mine", epochs=4, min_recall=0.7)
+
+
+def test_the_minimum_recall_is_the_datasets_own_unless_it_is_said() -> None:
+    def recall(dataset: str, **said: float) -> float:
+        return make_recipe(
+            dataset=dataset, name="x", architecture="mlp", epochs=1, batch_size=1,
+            learning_rate=0.1, seed=0, min_accuracy=None, **said,
+        ).min_recall  # fmt: skip
+
+    assert (recall("mnist"), recall("mnist-5k"), recall("a-folder")) == (0.8, 0.7, 0.8)
+    assert recall("mnist-5k", min_recall=0.0) == 0.0
