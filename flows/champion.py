@@ -95,10 +95,12 @@ def describe(settings: Settings, dataset: str) -> dict[str, Any]:
         pointer = store.champion()
         if pointer is None:
             raise VersionNotFoundError(f"expected a champion of {dataset}, found none yet")
-        entry |= {"version": pointer.version, "generation": pointer.generation}
-        entry |= {"folder": str(store.version(pointer.version)), "kept": store.kept()}
-        store.read_champion()
-        history = store.history()
+        entry |= _pointed_to(store, pointer)
+        found = store.read_champion()
+        if found:
+            pointer = found[0]  # it may have moved meanwhile
+        entry |= _pointed_to(store, pointer)
+        history = store.history().until(pointer)
     except VersionNotFoundError:
         raise
     except DamagedModelError as error:
@@ -116,6 +118,15 @@ def describe(settings: Settings, dataset: str) -> dict[str, Any]:
         "actor": now.actor,
         "reason": now.reason,
         "rollback_leads_to": back.version if back else None,
+    }
+
+
+def _pointed_to(store: Any, pointer: Any) -> dict[str, Any]:
+    return {
+        "version": pointer.version,
+        "generation": pointer.generation,
+        "folder": str(store.version(pointer.version)),
+        "kept": store.kept(),
     }
 
 

@@ -27,6 +27,8 @@ from storage.records import (
 from storage.settings import read_settings
 
 EXIT_CODES = {str(Status.PROMOTED): 0, str(Status.REJECTED): 3}
+# Parameters that go with another one: who replaces that one does not take these either.
+WITH = {"dataset": {"name", "min_accuracy", "min_recall"}, "champion_rule": {"margin"}}
 PREFECT_DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -101,11 +103,13 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
     original = None
     if like is not None:
         original = _row(like)
-        parameters |= {
-            name: value
-            for name, value in parameters_of(original).items()
-            if context.get_parameter_source(name) is ParameterSource.DEFAULT
+        given = {
+            name
+            for name in parameters
+            if context.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
+        given = given.union(*(WITH[name] for name in given & WITH.keys()))
+        parameters |= {k: v for k, v in parameters_of(original).items() if k not in given}
     check_source(make_recipe(**parameters).source)
 
     runs = _runs()

@@ -57,12 +57,21 @@ class Classifier:
 
         Returns:
             float32, shape (n, 10): the probability of each digit.
+
+        Raises:
+            DamagedModelError: If LiteRT cannot run it on them.
         """
-        self._model.resize_tensor_input(self._input["index"], images.shape)
-        self._model.allocate_tensors()
-        self._model.set_tensor(self._input["index"], images)
-        self._model.invoke()
-        answers: NDArray[np.float32] = self._model.get_tensor(self._output["index"])
+        try:
+            self._model.resize_tensor_input(self._input["index"], images.shape)
+            self._model.allocate_tensors()
+            self._model.set_tensor(self._input["index"], images)
+            self._model.invoke()
+            answers: NDArray[np.float32] = self._model.get_tensor(self._output["index"])
+        except (RuntimeError, ValueError) as error:
+            raise DamagedModelError(
+                f"version {self.version.name}: expected a model that answers, received:"
+                f" {str(error).partition(chr(10))[0]}"
+            ) from error
         return answers
 
     def golden_difference(self) -> float:

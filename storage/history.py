@@ -1,10 +1,10 @@
 """The history of a store's pointer, and what follows from it. Pure; no file is opened here."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from storage.records import Swap, SwapKind
+from storage.records import Pointer, Swap, SwapKind
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class History:
     def of(self, version: str) -> Swap | None:
         """The newest swap that pointed to a version; None if none ever did."""
         return next((swap for swap in reversed(self.swaps) if swap.version == version), None)
+
+    def until(self, pointer: Pointer) -> "History":
+        """The history as it was when the pointer was moved there."""
+        return History(tuple(s for s in self.swaps if s.generation <= pointer.generation))
 
     def promotion(self, version: str) -> Swap | None:
         """The swap with which a run's model was promoted; None if it never was."""
@@ -46,8 +50,22 @@ class History:
 
     @property
     def best(self) -> Swap | None:
-        """The champion with the largest share of test images right, of all not rolled back."""
-        scored = [s for s in self.swaps if s.weights_digest not in self.rolled_back]
+        """The best champion ever: see ``best_of``."""
+        return self.best_of({swap.version for swap in self.swaps})
+
+    def best_of(self, versions: Collection[str]) -> Swap | None:
+        """Of some versions the one with the largest share of test images right.
+
+        Only those count that were never rolled back, and whose test set was the champion's:
+        shares of two test sets cannot be compared.
+        """
+        scored = [
+            swap
+            for swap in self.swaps
+            if swap.version in versions
+            and swap.weights_digest not in self.rolled_back
+            and swap.test_digest == self.swaps[-1].test_digest
+        ]
         return max(scored, key=_share, default=None)
 
     def kept(self, predecessors: int) -> set[str]:

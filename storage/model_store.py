@@ -82,7 +82,7 @@ class ModelStore:
             The swap; None if the champion is another one than ``seen`` by now, in which
             case nothing has changed and the comparison has to be made again.
         """
-        with self._locked():
+        with self.locked():
             if self.champion() != seen:
                 return None
             manifest = read_version(self.candidate(run_id), digest).manifest
@@ -98,6 +98,7 @@ class ModelStore:
                 weights_digest=manifest.get("weights_digest"),
                 test_correct=manifest.get("test_correct"),
                 test_total=manifest.get("test_total"),
+                test_digest=manifest.get("test_digest"),
             )
             self._swap(self.history(), swap, candidate=self.candidate(run_id))
         return swap
@@ -122,7 +123,7 @@ class ModelStore:
         with self._explained():
             if not any((self.folder / name).exists() for name in (POINTER, HISTORY)):
                 raise nothing
-        with self._locked():
+        with self.locked():
             history, pointer_is_sound = self._history_for_rollback()
             if not history.swaps:
                 raise nothing
@@ -166,7 +167,7 @@ class ModelStore:
         """
         with self._explained():
             pointer = read_pointer(self.folder)
-            if pointer is None and len(read_swaps(self.folder)) > 1:
+            if pointer is None and any(s.generation > 1 for s in read_swaps(self.folder)):
                 raise ModelStoreError(
                     f"{self.folder / POINTER}: expected the pointer that {HISTORY} tells of,"
                     " found none; `digits rollback --to RUN` writes it anew"
@@ -197,10 +198,10 @@ class ModelStore:
         pointer = self.champion()
         if pointer is None:
             return History(())
-        happened = [swap for swap in self._read_swaps() if swap.generation <= pointer.generation]
-        if not happened or happened[-1].pointer != pointer:
-            happened.append(self._unrecorded(pointer))
-        return History(tuple(happened))
+        history = History(tuple(self._read_swaps())).until(pointer)
+        if history.swaps and history.swaps[-1].pointer == pointer:
+            return history
+        return History((*history.swaps, self._unrecorded(pointer)))
 
     def candidate(self, run_id: str) -> Path:
         """The folder of a candidate."""
@@ -230,9 +231,15 @@ class ModelStore:
     def _target(self, history: History, to: str | None) -> Swap:
         if to is None:
             if history.predecessor is None:
+                champion = history.swaps[-1].version
+                others = ", ".join(name for name in self.kept() if name != champion)
                 raise VersionNotFoundError(
-                    f"expected a predecessor of {history.swaps[-1].version} with other weights,"
-                    f" found none; kept are {', '.join(self.kept())}: name one with --to RUN"
+                    f"expected a predecessor of {champion} with other weights, found none; "
+                    + (
+                        f"kept are {others}: name one with --to RUN"
+                        if others
+                        else f"if it is damaged, move {self.folder} away: the next run begins anew"
+                    )
                 )
             return history.predecessor
         if to not in self.kept():
@@ -256,7 +263,10 @@ class ModelStore:
                 candidate.rename(self.version(swap.version))
                 files.sync(self._versions)
             move()
-        for name in set(self.kept()) - history.kept(self._keep_versions):
+        # Of versions from before a history that was lost nobody knows what they are good for.
+        first = history.swaps[0]
+        known = {v for v in self.kept() if first.generation == 1 or v >= first.version}
+        for name in known - history.kept(self._keep_versions):
             shutil.rmtree(self.version(name), ignore_errors=True)
 
     def _read_swaps(self) -> list[Swap]:
@@ -276,10 +286,12 @@ class ModelStore:
             weights_digest=manifest.get("weights_digest"),
             test_correct=manifest.get("test_correct"),
             test_total=manifest.get("test_total"),
+            test_digest=manifest.get("test_digest"),
         )
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Keep others from moving the pointer, or a candidate, meanwhile."""
         with self._explained(), FileLock(self.folder / ".lock", timeout=LOCK_TIMEOUT_S):
             yield
 

@@ -218,6 +218,7 @@ class Swap:
         weights_digest: SHA-256 of the version's weights; None where the manifest has none.
         test_correct: Test images that the version got right when it was promoted.
         test_total: Test images then.
+        test_digest: SHA-256 of the test images and labels then.
     """
 
     generation: int
@@ -231,6 +232,7 @@ class Swap:
     weights_digest: str | None = None
     test_correct: int | None = None
     test_total: int | None = None
+    test_digest: str | None = None
 
     @property
     def pointer(self) -> Pointer:

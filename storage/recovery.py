@@ -1,5 +1,6 @@
 """What a crash left behind, put right at the next start."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from storage.errors import ModelStoreError
@@ -21,18 +22,22 @@ def close_dead_runs(runs: Runs, models: Path) -> None:
 
     Raises:
         DatabaseError: If the table cannot be read or written.
+        ModelStoreError: If the lock of a store cannot be had.
     """
     for run in runs.expired():
         store = ModelStore(models, run.dataset)
-        swap = promotion_of(store, run.run_id)
-        if swap is None:
-            closed = runs.close_expired(run.run_id, Status.LOST, LOST)
-        else:
-            closed = runs.close_expired(
-                run.run_id, Status.PROMOTED, swap.reason, generation=swap.generation
-            )
-        if closed:
-            store.discard(run.run_id)
+        # Under the store's lock: a run that only seemed dead cannot promote meanwhile, and
+        # afterwards finds no candidate.
+        with store.locked() if store.folder.is_dir() else nullcontext():
+            swap = promotion_of(store, run.run_id)
+            if swap is None:
+                closed = runs.close_expired(run.run_id, Status.LOST, LOST)
+            else:
+                closed = runs.close_expired(
+                    run.run_id, Status.PROMOTED, swap.reason, generation=swap.generation
+                )
+            if closed:
+                store.discard(run.run_id)
 
 
 def promotion_of(store: ModelStore, run_id: str) -> Swap | None:

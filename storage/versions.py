@@ -64,12 +64,17 @@ def read_version(folder: Path, digest: str) -> Version:
     Raises:
         DamagedModelError: If a file is missing or is not what its digest says.
     """
-    manifest = json.loads(_read(folder / MANIFEST, digest))
-    content = {
-        name: _read(folder / name, described["sha256"])
-        for name, described in manifest["files"].items()
-    }
-    return Version(manifest["version"], manifest, content)
+    try:
+        manifest = json.loads(_read(folder / MANIFEST, digest))
+        content = {
+            name: _read(folder / name, described["sha256"])
+            for name, described in manifest["files"].items()
+        }
+        return Version(manifest["version"], manifest, content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedModelError(
+            f"{folder / MANIFEST}: expected a manifest of ours, received something else ({error})"
+        ) from error
 
 
 def _read(path: Path, digest: str) -> bytes:

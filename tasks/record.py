@@ -97,9 +97,13 @@ class RunInProgress:
     def decided(self, measurements: Measurements, decision: Decision) -> None:
         """Write what was measured and decided; what is not finite, or counted from it, is empty."""
         stored, champion = measurements.challenger, measurements.champion
+        theirs = champion.evaluation if isinstance(champion, Score) else None
+        if theirs and theirs.finite_loss is None:
+            theirs = None
         evaluation = stored.evaluation if isinstance(stored, Score) else measurements.trained
         seen = measurements.compared_with
         total = evaluation.total if evaluation.finite_loss is not None else 0
+        compared = theirs is not None and total > 0
         low, high = interval(evaluation.correct, total) if total else (None, None)
         self.runs.decide(
             self.id,
@@ -111,9 +115,9 @@ class RunInProgress:
             accuracy_low=low,
             accuracy_high=high,
             champion_version=seen.version if seen else None,
-            champion_correct=champion.evaluation.correct if isinstance(champion, Score) else None,
-            only_challenger_correct=measurements.only_challenger,
-            only_champion_correct=measurements.only_champion,
+            champion_correct=theirs.correct if theirs else None,
+            only_challenger_correct=measurements.only_challenger if compared else None,
+            only_champion_correct=measurements.only_champion if compared else None,
             rules=[asdict(rule) for rule in decision.rules],
         )
 
@@ -173,7 +177,7 @@ def _close(run: RunInProgress, status: Status, reason: str) -> None:
     swap = promotion_of(run.store, run.id)
     try:
         if swap:
-            run.finish(Status.PROMOTED, reason, generation=swap.generation)
+            run.finish(Status.PROMOTED, swap.reason, generation=swap.generation)
         else:
             run.finish(status, reason)
     except DigitsError as error:

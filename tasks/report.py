@@ -64,7 +64,7 @@ def report_text(run: Run, measurements: Measurements, decision: Decision) -> str
         f"This test set has now been used for {run.test_uses:,} decision(s). Each one wears it out"
         " a little: what was chosen by it looks better on it than on other images.",
         "",
-        f"Training data: {run.duplicates:,} duplicates; drift from the champion's data:"
+        f"Data: {run.duplicates:,} duplicates; drift from the champion's data:"
         f" pixels {_number(run.pixel_drift)}, labels {_number(run.label_drift)}.",
     ]
     lines += ["", "| digit | images | recall | precision |", "| --- | --- | --- | --- |"]

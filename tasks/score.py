@@ -56,7 +56,7 @@ def _measure(run: RunInProgress, dataset: Dataset, trained: Evaluation) -> Measu
     champion = history.swaps[-1] if history.swaps else None
     if champion:
         models[CHAMPION] = (str(store.version(champion.version)), champion.digest)
-    best = _best(history) if run.recipe.champion_rule == "non-inferior" else None
+    best = _best(history, store) if run.recipe.champion_rule == "non-inferior" else None
     if best:
         models[BEST] = (str(store.version(best.version)), best.digest)
     scores = _in_a_new_process(models, dataset)
@@ -72,9 +72,9 @@ def _measure(run: RunInProgress, dataset: Dataset, trained: Evaluation) -> Measu
     )
 
 
-def _best(history: History) -> Swap | None:
-    """The best champion ever, unless it is the champion itself."""
-    best = history.best
+def _best(history: History, store: ModelStore) -> Swap | None:
+    """The best champion ever that is still kept, unless it is the champion itself."""
+    best = history.best_of(store.kept())
     return None if best is None or best.version == history.swaps[-1].version else best
 
 

@@ -45,16 +45,17 @@ def score(
                 classifier = Classifier(read_version(Path(folder), digest))
             else:
                 classifier = load_classifier(Path(folder), digest)
+            probabilities = classifier.probabilities(images)
+            golden_difference = classifier.golden_difference()
         except DamagedModelError as error:
             scores[name] = {"error": str(error)}
             continue
-        probabilities = classifier.probabilities(images)
         evaluation = measure(probabilities, labels)
         right[name] = probabilities.argmax(axis=1) == labels
         scores[name] = {
             "loss": evaluation.loss,
             "confusion": evaluation.confusion,
-            "golden_difference": classifier.golden_difference(),
+            "golden_difference": golden_difference,
         }
     if {CHALLENGER, CHAMPION} <= right.keys():
         scores["only_challenger"] = int((right[CHALLENGER] & ~right[CHAMPION]).sum())

@@ -28,7 +28,7 @@ class DataCheck:
 
     Args:
         test_digest: SHA-256 of the test images and labels, hexadecimal.
-        duplicates: Training images that stand in the training set a second time.
+        duplicates: Images that stand in the training set, or in the test set, a second time.
         statistics: How the training data is distributed; each list adds up to 1.
         pixel_drift: Jensen-Shannon distance, in [0, 1], from the champion's training data:
             of grey levels or of where the ink lies, the larger one; None without a champion.
@@ -77,9 +77,9 @@ def validate(dataset: Dataset, reference: Statistics | None, max_drift: float) -
         log.info("drift from the champion's data: pixels %.3f, labels %.3f",
                  pixel_drift, label_drift)  # fmt: skip
         _check_drift(drift, max_drift)
-    duplicates = len(dataset.train_images) - len(training)
+    duplicates = len(dataset.train_images) - len(training) + len(dataset.test_images) - len(test)
     if duplicates:
-        log.warning("%s training images stand there more than once", f"{duplicates:,}")
+        log.warning("%s images stand in their set a second time", f"{duplicates:,}")
     return DataCheck(
         test_digest=digest(dataset.test_images, dataset.test_labels),
         duplicates=duplicates,

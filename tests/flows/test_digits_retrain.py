@@ -146,6 +146,31 @@ def test_a_run_that_left_no_weights_can_be_repeated_and_every_option_reaches_the
     assert {name: row[name] for name in given | taken} == given | taken
 
 
+def test_who_replaces_the_data_of_a_run_does_not_take_what_goes_with_it(digits, home):
+    home.mkdir()
+    engine = open_database(f"sqlite:///{home / 'metrics.db'}")
+    runs = Runs(engine, 60)
+    first = runs.open(
+        Recipe(
+            "mine", "/nowhere", "mlp", 2, 128, 0.001, 3, 0.995,
+            min_recall=0.99, champion_rule="non-inferior", margin=4,
+        ),
+        versions={}, host="here",
+    )  # fmt: skip
+    engine.dispose()
+
+    done = digits(
+        "retrain", "--like", first, "--dataset", "mnist-5k", "--champion-rule", "better",
+        "--min-recall", "0", "--json",
+    )  # fmt: skip
+
+    assert done.returncode in {0, 3}, done.stderr
+    row = json.loads(done.stdout)
+    assert (row["dataset"], row["source"], row["epochs"]) == ("mnist-5k", "mnist-5k", 2)
+    assert (row["min_accuracy"], row["min_recall"]) == (0.9, 0)
+    assert (row["champion_rule"], row["margin"]) == ("better", 0)
+
+
 @pytest.mark.slow
 def test_without_a_network_it_tries_again_then_one_line_names_the_ways_out(digits, home):
     # A proxy that nobody answers at, for all but the embedded server.

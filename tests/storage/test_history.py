@@ -1,5 +1,6 @@
 """The history of a pointer, against a model of it that keeps everything."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -112,6 +113,19 @@ def test_the_best_is_the_one_with_the_largest_share_of_those_not_rolled_back() -
     back = History((*swaps, swap(SwapKind.ROLLBACK, 4, "b", "b", 95)))
     assert back.best.version == "b"
     assert History(()).best is None
+
+
+def test_the_best_is_sought_where_one_asks_and_only_among_those_of_the_champions_test_set() -> None:
+    swaps = (
+        replace(swap(SwapKind.PROMOTION, 1, "a", "a", 99), test_digest="old"),
+        replace(swap(SwapKind.PROMOTION, 2, "b", "b", 95), test_digest="new"),
+        replace(swap(SwapKind.PROMOTION, 3, "c", "c", 97), test_digest="new"),
+        replace(swap(SwapKind.PROMOTION, 4, "d", "d", 90), test_digest="new"),
+    )
+    assert History(swaps).best.version == "c"
+    assert History(swaps).best_of(["a", "b", "d"]).version == "b"
+    assert History(swaps).best_of(["a"]) is None
+    assert History(swaps[:1]).best.version == "a"
 
 
 def test_the_last_n_versions_and_their_predecessors_are_kept() -> None:

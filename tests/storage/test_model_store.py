@@ -317,6 +317,31 @@ def test_a_store_without_a_history_begins_one_with_its_champion(store: ModelStor
     ]
 
 
+def test_what_was_promoted_before_a_history_that_was_lost_is_not_removed(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path, "mnist", keep_versions=1)
+    for number in range(4):
+        stage_and_promote(store, f"run-{number}")
+        (store.folder / "history.jsonl").unlink()
+    for number in range(4, 7):
+        stage_and_promote(store, f"run-{number}")
+    # Of the four that the history tells of, run-4 is neither recent nor the best.
+    assert store.kept() == ["run-6", "run-5", "run-3", "run-2", "run-1", "run-0"]
+
+
+def test_a_pointer_that_is_lost_after_the_first_promotion_is_no_first_night(
+    store: ModelStore,
+) -> None:
+    stage_and_promote(store, "run-1")
+    (store.folder / "history.jsonl").unlink()
+    stage_and_promote(store, "run-2")
+    lines = (store.folder / "history.jsonl").read_text().splitlines()
+    # One line alone, of a second promotion: the first was lost with the history before.
+    (store.folder / "history.jsonl").write_text(lines[-1] + "\n")
+    (store.folder / "champion.json").unlink()
+    with pytest.raises(ModelStoreError, match="expected the pointer"):
+        store.champion()
+
+
 def test_a_damaged_history_is_named_with_the_way_out_and_hides_no_champion(
     store: ModelStore,
 ) -> None:

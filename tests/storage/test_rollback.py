@@ -1,5 +1,6 @@
 """Rollback, of versions that LiteRT really loads; and what is never loaded."""
 
+import hashlib
 import json
 import random
 from functools import partial
@@ -30,9 +31,28 @@ def back(store: ModelStore, to: str | None = None) -> str:
 
 def test_each_rollback_goes_further_back_and_the_last_one_says_so(store: ModelStore) -> None:
     assert [back(store), back(store)] == ["run-1", "run-0"]
-    with pytest.raises(VersionNotFoundError, match=r"found none; kept are run-2, run-1, run-0"):
+    with pytest.raises(VersionNotFoundError, match=r"found none; kept are run-2, run-1: name"):
         back(store)
     assert store.champion().version == "run-0"
+
+
+def test_where_nothing_else_is_kept_it_says_how_to_begin_anew(tmp_path: Path, tiny_model) -> None:
+    store = ModelStore(tmp_path, "mnist")
+    digest = store.stage("run-0", tiny_model, {"weights_digest": "w0"})
+    store.promote("run-0", digest, None, actor="retrain", reason="")
+    with pytest.raises(VersionNotFoundError, match=f"move {store.folder} away: the next run"):
+        back(store)
+    store.folder.rename(tmp_path / "away")
+    assert store.champion() is None
+
+
+def test_a_manifest_that_is_none_of_ours_is_a_damaged_model(store: ModelStore) -> None:
+    manifest = store.version("run-1") / "manifest.json"
+    for content in (b"{", b"[]", b"{}", b'{"version": "run-1", "files": {"model.tflite": 1}}'):
+        manifest.write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        with pytest.raises(DamagedModelError, match="expected a manifest of ours"):
+            load_classifier(store.version("run-1"), digest)
 
 
 def test_a_rollback_is_a_swap_like_any_other_and_says_who_and_why(store: ModelStore) -> None:

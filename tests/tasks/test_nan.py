@@ -240,6 +240,8 @@ def test_a_champion_that_answers_nan_is_no_measure_and_stays_until_a_person_roll
     assert [rule.name for rule in decision.rules if not rule.passed] == ["champion"]
     row = row_of(sql, run)
     assert (row["status"], row["champion_version"]) == ("rejected", champion.version)
+    counted = ("champion_correct", "only_challenger_correct", "only_champion_correct")
+    assert [row[name] for name in counted] == [None, None, None]
     assert said in row["reason"]
     assert "`digits rollback`" in row["reason"]
     assert run.store.champion() == champion

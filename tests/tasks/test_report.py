@@ -62,8 +62,7 @@ def test_the_report_says_how_often_the_test_set_was_used_and_what_the_data_is_li
     text = "\n".join(reported(run, Measurements(measured, Score(measured, 1e-7))))
     assert "This test set has now been used for 1 decision(s)." in text
     assert (
-        "Training data: 1,234 duplicates; drift from the champion's data: pixels 0.123, labels"
-        " none." in text
+        "Data: 1,234 duplicates; drift from the champion's data: pixels 0.123, labels none." in text
     )
 
 

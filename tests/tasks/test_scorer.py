@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -88,3 +89,33 @@ def test_a_golden_batch_that_is_off_is_a_number_of_the_challengers_and_an_error_
     difference = found["challenger"]["golden_difference"]
     assert difference == pytest.approx(damage, abs=1e-5, nan_ok=True)
     assert "expected its golden batch within 0.0001" in found["champion"]["error"]
+
+
+def test_a_champion_that_cannot_answer_is_an_error_of_its_own(
+    challenge: Callable[..., RunInProgress], mnist_5k: Dataset, stored
+) -> None:
+    import keras
+
+    # Of images of another size.
+    other = keras.Sequential(
+        [keras.Input((20, 30), dtype="uint8"), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
+    sound = challenge("good")
+    run = challenge("rough")
+    run.store.discard(run.id)
+
+    def write(folder) -> None:
+        other.export(folder / "model.tflite", format="litert", verbose=False)
+        shutil.copy(stored["good"].folder / "golden.npz", folder)
+
+    digest = run.store.stage(run.id, write, {})
+    found = score(
+        {
+            "challenger": (str(sound.store.candidate(sound.id)), sound.candidate_digest),
+            "champion": (str(run.store.candidate(run.id)), digest),
+        },
+        mnist_5k.test_images,
+        mnist_5k.test_labels,
+    )
+    assert "expected a model that answers" in found["champion"]["error"]
+    assert found["challenger"]["confusion"] == stored["good"].evaluation.confusion

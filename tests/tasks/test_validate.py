@@ -284,7 +284,7 @@ def test_a_larger_set_needs_a_share_of_each_digit_not_only_ten_images(mnist_5k: 
 def test_duplicates_are_counted_and_nothing_is_dropped(
     few: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dataset = repeated("train", other_label=False)(repeated("train", other_label=False)(few))
+    dataset = repeated("train", other_label=False)(repeated("test", other_label=False)(few))
     assert validate.fn(dataset, None, MAX_DRIFT).duplicates == 2
-    assert len(dataset.train_images) == 362
-    assert "2 training images stand there more than once" in caplog.text
+    assert len(dataset.train_images) == 361
+    assert "2 images stand in their set a second time" in caplog.text
