@@ -13,7 +13,7 @@ run: $(VENV)/installed ## install, and retrain once on 5,000 real MNIST digits
 	@$(BIN)/digits retrain --dataset mnist-5k || [ $$? -eq 3 ] # a rejected model is a result
 
 test: $(VENV)/installed-dev ## install what tests need, and run the fast ones
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/installed-dev ## run the tests that take minutes
 	@$(BIN)/pytest -m slow
