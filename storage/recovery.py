@@ -1,5 +1,6 @@
 """What a crash left behind, put right at the next start."""
 
+import logging
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from storage.errors import ModelStoreError
 from storage.model_store import ModelStore
 from storage.records import Status, Swap
 from storage.runs import Runs
+
+log = logging.getLogger("digits")
 
 LOST = "its process died, or lost touch with the database, and told nobody"
 
@@ -22,22 +25,28 @@ def close_dead_runs(runs: Runs, models: Path) -> None:
 
     Raises:
         DatabaseError: If the table cannot be read or written.
-        ModelStoreError: If the lock of a store cannot be had.
     """
     for run in runs.expired():
         store = ModelStore(models, run.dataset)
-        # Under the store's lock: a run that only seemed dead cannot promote meanwhile, and
-        # afterwards finds no candidate.
-        with store.locked() if store.folder.is_dir() else nullcontext():
-            swap = promotion_of(store, run.run_id)
-            if swap is None:
-                closed = runs.close_expired(run.run_id, Status.LOST, LOST)
-            else:
-                closed = runs.close_expired(
-                    run.run_id, Status.PROMOTED, swap.reason, generation=swap.generation
-                )
-            if closed:
-                store.discard(run.run_id)
+        try:
+            _close(run.run_id, runs, store)
+        except ModelStoreError as error:
+            log.warning("run %s has ended; a later run closes its row: %s", run.run_id, error)
+
+
+def _close(run_id: str, runs: Runs, store: ModelStore) -> None:
+    # Under the store's lock: a run that only seemed dead cannot promote meanwhile, and
+    # afterwards finds no candidate.
+    with store.locked() if store.folder.is_dir() else nullcontext():
+        swap = promotion_of(store, run_id)
+        if swap is None:
+            closed = runs.close_expired(run_id, Status.LOST, LOST)
+        else:
+            closed = runs.close_expired(
+                run_id, Status.PROMOTED, swap.reason, generation=swap.generation
+            )
+        if closed:
+            store.discard(run_id)
 
 
 def promotion_of(store: ModelStore, run_id: str) -> Swap | None:

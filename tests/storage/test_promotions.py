@@ -123,6 +123,28 @@ def test_a_run_that_died_before_its_promotion_is_lost_and_its_candidate_removed(
     assert store.candidate(living).exists()
 
 
+def test_a_dead_run_whose_store_cannot_be_locked_stops_nobody_and_is_closed_later(
+    runs: Runs, sql: sqlite3.Connection, settings: Settings, new_recipe, caplog
+) -> None:
+    first, second = (
+        dead_run(runs, sql, new_recipe()),
+        dead_run(runs, sql, new_recipe(dataset="other")),
+    )
+    store, _ = stage(settings, first)
+    lock = store.folder / ".lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+
+    close_dead_runs(runs, settings.models)
+
+    assert [runs.get(run).status for run in (first, second)] == [Status.RUNNING, Status.LOST]
+    assert f"run {first} has ended; a later run closes its row" in caplog.text
+    lock.rmdir()
+    close_dead_runs(runs, settings.models)
+    assert runs.get(first).status == Status.LOST
+    assert not store.candidate(first).exists()
+
+
 def test_a_run_that_died_after_its_promotion_is_promoted(
     runs: Runs, sql: sqlite3.Connection, settings: Settings, new_recipe
 ) -> None:
