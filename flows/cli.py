@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from flows.champion import champion, rollback
+from flows.report_page import report
 from storage.errors import DigitsError, RunNotFoundError
 from storage.records import (
     ARCHITECTURES,
@@ -181,6 +182,7 @@ def show(run: str, as_json: bool) -> None:
 
 cli.add_command(champion)
 cli.add_command(rollback)
+cli.add_command(report)
 
 
 def main() -> None:

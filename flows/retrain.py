@@ -5,6 +5,7 @@ from prefect.client.schemas.objects import State
 
 from storage.settings import read_settings
 from tasks import parameters
+from tasks.announce import announce
 from tasks.build import build
 from tasks.evaluate import evaluate
 from tasks.gate import gate
@@ -62,12 +63,14 @@ def retrain(
         run.checked(validate(data, run.champion_data(), recipe.max_drift))
         training, test = preprocess(data)
         model = build(recipe)
-        run.trained(train(model, training, recipe))
+        curve = train(model, training, recipe)
+        run.trained(curve)
         evaluation = evaluate(model, test)
         stage(run, model, data, evaluation)
         while run.outcome is None:  # once, and again if the champion changed meanwhile
             measurements = score(run, data, evaluation)
             decision = gate(measurements, recipe)
             promote(run, measurements, decision)
-        report(run, measurements, decision)
+        report(run, data, curve, measurements, decision)
+    announce(run)
     return run.state()

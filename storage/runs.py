@@ -1,7 +1,7 @@
 """The table of runs: one row per run, from before training to its terminal status."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from storage.database import explained
 from storage.errors import RunClosedError, RunNotFoundError
-from storage.records import Recipe, Status
-from storage.schema import Run
+from storage.records import Evaluation, Recipe, Status
+from storage.schema import DigitMetric, EpochRow, Run
 
 
 class Runs:
@@ -94,6 +94,44 @@ class Runs:
         )
         self.note(run_id, **values, test_digest=test_digest, test_uses=uses)
 
+    def add_epochs(self, run_id: str, epochs: Iterable[tuple[float, float, float]]) -> None:
+        """Write a learning curve: loss, accuracy and seconds of each epoch, in their order."""
+        with self._explained(), self._writing() as session:
+            session.add_all(
+                EpochRow(
+                    run_id=run_id, epoch=number, loss=loss, accuracy=accuracy, duration_s=seconds
+                )
+                for number, (loss, accuracy, seconds) in enumerate(epochs, start=1)
+            )
+
+    def set_digits(self, run_id: str, evaluation: Evaluation) -> None:
+        """Write what the model does with each digit; a second time replaces the first."""
+        answers = [sum(column) for column in zip(*evaluation.confusion, strict=True)]
+        with self._explained(), self._writing() as session:
+            for digit, row in enumerate(evaluation.confusion):
+                metric = DigitMetric(
+                    run_id=run_id,
+                    digit=digit,
+                    images=sum(row),
+                    correct=row[digit],
+                    answers=answers[digit],
+                    recall=evaluation.recall[digit],
+                    precision=evaluation.precision[digit],
+                )
+                session.merge(metric)
+
+    def epochs_of(self, run_id: str) -> Sequence[EpochRow]:
+        """Read a learning curve, first epoch first."""
+        rows = select(EpochRow).where(EpochRow.run_id == run_id).order_by(EpochRow.epoch)
+        with self._explained(), self._reading() as session:
+            return session.scalars(rows).all()
+
+    def digits_of(self, run_id: str) -> Sequence[DigitMetric]:
+        """Read what a run's model does with each digit, 0 to 9."""
+        rows = select(DigitMetric).where(DigitMetric.run_id == run_id).order_by(DigitMetric.digit)
+        with self._explained(), self._reading() as session:
+            return session.scalars(rows).all()
+
     def expired(self) -> Sequence[Run]:
         """Read the rows of running runs that gave no sign of life for the time of a lease."""
         rows = select(Run).where(*self._dead())
@@ -131,11 +169,33 @@ class Runs:
         with self._explained(), self._reading() as session:
             return session.scalars(rows.limit(1)).first()
 
-    def newest(self, limit: int, dataset: str | None = None) -> Sequence[Run]:
-        """Read the newest rows, newest first, of one dataset or of all."""
+    def newest(
+        self,
+        limit: int | None,
+        *,
+        dataset: str | None = None,
+        status: Status | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Sequence[Run]:
+        """Read the newest rows, newest first.
+
+        Args:
+            limit: At most so many; None means all.
+            dataset: Only this dataset's.
+            status: Only those with this status.
+            since: Only those that started then or later; aware.
+            until: Only those that started before; aware.
+        """
         rows = select(Run).order_by(Run.started_at.desc(), Run.run_id.desc()).limit(limit)
         if dataset is not None:
             rows = rows.where(Run.dataset == dataset)
+        if status is not None:
+            rows = rows.where(Run.status == status)
+        if since is not None:
+            rows = rows.where(Run.started_at >= since)
+        if until is not None:
+            rows = rows.where(Run.started_at < until)
         with self._explained(), self._reading() as session:
             return session.scalars(rows).all()
 

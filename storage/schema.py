@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Text, desc, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration; a test holds it against Alembic's head."""
 
 
@@ -44,6 +44,16 @@ class Run(Base):
         Index("runs_by_dataset", "dataset", "started_at"),
         Index("runs_by_start", "started_at"),
         Index("runs_by_test_set", "test_digest"),
+        Index("runs_by_accuracy", "dataset", desc("test_accuracy"), "test_loss"),
+        Index(
+            "measured_by_start",
+            "dataset",
+            "started_at",
+            "test_accuracy",
+            "test_loss",
+            sqlite_where=text("test_accuracy IS NOT NULL"),
+            postgresql_where=text("test_accuracy IS NOT NULL"),
+        ),
     )
 
     run_id: Mapped[str] = mapped_column(primary_key=True)
@@ -109,3 +119,29 @@ class Promotion(Base):
     actor: Mapped[str]
     reason: Mapped[str] = mapped_column(Text)
     swapped_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class EpochRow(Base):
+    """One point of a run's learning curve."""
+
+    __tablename__ = "epochs"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    loss: Mapped[float]
+    accuracy: Mapped[float]
+    duration_s: Mapped[float]
+
+
+class DigitMetric(Base):
+    """What a run's model does with the test images of one digit."""
+
+    __tablename__ = "digit_metrics"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    digit: Mapped[int] = mapped_column(primary_key=True)
+    images: Mapped[int]
+    correct: Mapped[int]
+    answers: Mapped[int]
+    recall: Mapped[float | None]
+    precision: Mapped[float | None]

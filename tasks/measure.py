@@ -13,6 +13,23 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
+class Mistake:
+    """A test image that a model gets wrong.
+
+    Args:
+        index: Of the image in the test set.
+        true: The digit that it shows.
+        said: The digit that the model says.
+        probability: How sure the model is of it, in [0, 1].
+    """
+
+    index: int
+    true: int
+    said: int
+    probability: float
+
+
+@dataclass(frozen=True)
 class Score:
     """What a stored model does.
 
@@ -20,10 +37,12 @@ class Score:
         evaluation: On the test set.
         golden_difference: Largest difference of a probability, on the golden batch, from
             what Keras said; may be NaN.
+        mistakes: Those that it is surest of, the surest first.
     """
 
     evaluation: Evaluation
     golden_difference: float
+    mistakes: tuple[Mistake, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,25 @@ def measure(probabilities: NDArray[np.float32], labels: NDArray[np.integer]) -> 
         of_the_true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
         loss = float(-np.log(of_the_true.clip(EPSILON, 1)).mean())
     return Evaluation(loss, tuple(tuple(map(int, row)) for row in confusion))
+
+
+def surest_mistakes(
+    probabilities: NDArray[np.float32], labels: NDArray[np.integer], limit: int
+) -> list[Mistake]:
+    """The wrong answers with the highest probability, the surest first.
+
+    Args:
+        probabilities: float32, shape (n, 10), of each digit; finite.
+        labels: Integers, shape (n,), 0 to 9: the true digits.
+        limit: So many at most.
+    """
+    said = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(said != labels)
+    surest = wrong[np.argsort(-probabilities[wrong, said[wrong]], kind="stable")][:limit]
+    return [
+        Mistake(int(i), int(labels[i]), int(said[i]), float(probabilities[i, said[i]]))
+        for i in surest
+    ]
 
 
 def interval(correct: int, total: int) -> tuple[float, float]:

@@ -37,6 +37,7 @@ class RunInProgress:
 
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
         self.recipe = recipe
+        self._reports = settings.home / "reports"
         engine = open_database(settings.database_url)
         self.runs = Runs(engine, settings.lease_s)
         self.promotions = Promotions(engine)
@@ -64,7 +65,10 @@ class RunInProgress:
         self.note(data_digest=dataset.digest, train_total=len(dataset.train_images))
 
     def trained(self, curve: list[Epoch]) -> None:
-        """Write the last point of the learning curve and the seconds of all."""
+        """Write the learning curve, and its last point and the seconds of all into the row."""
+        self.runs.add_epochs(
+            self.id, ((epoch.loss, epoch.accuracy, epoch.duration_s) for epoch in curve)
+        )
         self.note(
             train_loss=curve[-1].loss,
             train_accuracy=curve[-1].accuracy,
@@ -104,6 +108,8 @@ class RunInProgress:
         seen = measurements.compared_with
         total = evaluation.total if evaluation.finite_loss is not None else 0
         compared = theirs is not None and total > 0
+        if total:
+            self.runs.set_digits(self.id, evaluation)
         low, high = interval(evaluation.correct, total) if total else (None, None)
         self.runs.decide(
             self.id,
@@ -120,6 +126,11 @@ class RunInProgress:
             only_champion_correct=measurements.only_champion if compared else None,
             rules=[asdict(rule) for rule in decision.rules],
         )
+
+    def write_report(self, markdown: str) -> None:
+        """Keep the report as a file, for who has no Prefect server at hand."""
+        self._reports.mkdir(parents=True, exist_ok=True)
+        (self._reports / f"{self.id}.md").write_text(markdown, encoding="utf-8")
 
     def finish(self, status: Status, reason: str, **columns: Any) -> None:
         """Give the row its terminal status."""

@@ -17,7 +17,7 @@ from storage.model_store import ModelStore
 from storage.records import Evaluation, Pointer, Swap
 from storage.settings import PROJECT
 from tasks.load import Dataset
-from tasks.measure import Measurements, Score
+from tasks.measure import Measurements, Mistake, Score
 from tasks.record import RunInProgress
 from tasks.scorer import BEST, CHALLENGER, CHAMPION
 
@@ -90,7 +90,8 @@ def _score_of(scores: dict[str, Any], name: str) -> Score | str:
     if "error" in found:
         return str(found["error"])
     confusion = tuple(tuple(row) for row in found["confusion"])
-    return Score(Evaluation(found["loss"], confusion), found["golden_difference"])
+    mistakes = tuple(Mistake(*mistake) for mistake in found["mistakes"])
+    return Score(Evaluation(found["loss"], confusion), found["golden_difference"], mistakes)
 
 
 def _in_a_new_process(models: dict[str, tuple[str, str]], dataset: Dataset) -> dict[str, Any]:

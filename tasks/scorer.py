@@ -9,6 +9,7 @@ both answered, their discordant pairs. Neither Prefect nor TensorFlow is importe
 import io
 import json
 import sys
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from storage.classifier import Classifier, load_classifier
 from storage.errors import DamagedModelError
 from storage.versions import read_version
-from tasks.measure import measure
+from tasks.measure import measure, surest_mistakes
 
 CHALLENGER, CHAMPION, BEST = "challenger", "champion", "best"
+MISTAKES = 24
 
 
 def score(
@@ -56,6 +58,7 @@ def score(
             "loss": evaluation.loss,
             "confusion": evaluation.confusion,
             "golden_difference": golden_difference,
+            "mistakes": [astuple(m) for m in surest_mistakes(probabilities, labels, MISTAKES)],
         }
     if {CHALLENGER, CHAMPION} <= right.keys():
         scores["only_challenger"] = int((right[CHALLENGER] & ~right[CHAMPION]).sum())

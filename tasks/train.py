@@ -9,7 +9,6 @@ In the same order it ends at the same weights as ``fit``, bit by bit.
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -23,14 +22,13 @@ from prefect.cache_policies import NO_CACHE
 from storage.errors import TrainingDivergedError
 from storage.records import Recipe
 from tasks.preprocess import Examples
+from tasks.progress import progress_of
 
 if TYPE_CHECKING:
     import keras
 
 # Between calls Python hears Ctrl-C; a whole epoch of a slow network would put it off too long.
 BATCHES_PER_CALL = 100
-
-log = logging.getLogger("digits")
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,7 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> list[Epoch]
     """
     total = len(examples.inputs)
     run_batches = _compile_batches(model, examples, recipe.batch_size)
+    show = progress_of(recipe.epochs)
     shuffler = np.random.default_rng(recipe.seed)
     curve = []
     for number in range(1, recipe.epochs + 1):
@@ -88,15 +87,7 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> list[Epoch]
                 f" {epoch.loss:g}{'' if finite else ' and weights that are not finite'};"
                 f" look for NaN in the data, or lower the learning rate ({recipe.learning_rate:g})"
             )
-        log.info(
-            "epoch %*d/%d  loss %.4f  accuracy %.4f  %.1f s",
-            len(str(recipe.epochs)),
-            number,
-            recipe.epochs,
-            epoch.loss,
-            epoch.accuracy,
-            epoch.duration_s,
-        )
+        show(number, epoch.loss, epoch.accuracy, epoch.duration_s)
         curve.append(epoch)
     return curve
 
