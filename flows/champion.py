@@ -3,10 +3,13 @@
 import getpass
 import socket
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+from flows.options import as_json_or_csv
 from storage.errors import (
     DamagedModelError,
     DatabaseError,
@@ -22,13 +25,13 @@ PATIENCE_S = 5
 
 @click.command()
 @click.option("--dataset", help="Only this dataset's: a name, or the folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def champion(dataset: str | None, as_json: bool) -> None:
+@as_json_or_csv
+def champion(dataset: str | None, form: str) -> None:
     """Show which model is in use, since when, and where a rollback leads.
 
     Each file is checked against its digest; exits with 1 if one is not what it should be.
     """
-    from flows.display import print_champions, print_json
+    from flows.formats import print_json, print_records
 
     settings = read_settings()
     found = []
@@ -38,7 +41,9 @@ def champion(dataset: str | None, as_json: bool) -> None:
         except VersionNotFoundError:  # its first promotion was cut short
             if dataset is not None:
                 raise
-    if as_json:
+    if form == "csv":
+        print_records(found, form)
+    elif form == "json":
         print_json(found if dataset is None else found[0])
     elif found:
         print_champions(found)
@@ -60,7 +65,7 @@ def rollback(dataset: str | None, to: str | None, why: str, as_json: bool) -> No
     It is loaded and tried before. Neither a Prefect server nor the database is needed. The
     model that is taken out of use is not promoted again, until you roll back to it.
     """
-    from flows.display import print_champions, print_json
+    from flows.formats import print_json
     from storage.model_store import ModelStore
 
     settings = read_settings()
@@ -128,6 +133,52 @@ def _pointed_to(store: Any, pointer: Any) -> dict[str, Any]:
         "folder": str(store.version(pointer.version)),
         "kept": store.kept(),
     }
+
+
+def print_champions(entries: Sequence[dict[str, Any]]) -> None:
+    """Print the champion of a dataset, or one line for each of several."""
+    from rich.table import Table
+
+    from flows.display import print_table
+
+    if len(entries) == 1:
+        (entry,) = entries
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name, value in _shown(entry).items():
+            table.add_row(name.replace("_", " "), value)
+    else:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        columns = ("dataset", "version", "generation", "test accuracy", "since")
+        for column in columns:
+            table.add_column(column, no_wrap=True)
+        for entry in entries:
+            shown = _shown(entry)
+            table.add_row(*(shown.get(column, "") for column in columns))
+    print_table(table)
+
+
+def _shown(entry: dict[str, Any]) -> dict[str, str]:
+    """What is worth showing of a champion, in words."""
+    from flows.display import short_path
+
+    if entry["problem"]:
+        known = {k: entry[k] for k in ("dataset", "version", "generation") if k in entry}
+        return {name: str(value) for name, value in known.items()}
+    correct, total = entry["test_correct"], entry["test_total"]
+    accuracy = f"{correct / total:.4f} ({correct:,} of {total:,} right)" if total else ""
+    why = f": {entry['reason']}" if entry["reason"] else ""
+    shown = {
+        "dataset": entry["dataset"],
+        "version": entry["version"],
+        "generation": entry["generation"],
+        "test accuracy": accuracy,
+        "since": f"{entry['since']:%Y-%m-%d %H:%M:%S} UTC",
+        "by": f"{entry['kind']}, {entry['actor']}{why}",
+        "files": f"{short_path(Path(entry['folder']))}, digests hold",
+        "a rollback leads to": entry["rollback_leads_to"] or "nothing: no other weights before it",
+        "kept": ", ".join(entry["kept"]),
+    }
+    return {name: str(value) for name, value in shown.items()}
 
 
 def _names(settings: Settings, dataset: str | None) -> list[str]:

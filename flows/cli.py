@@ -11,8 +11,9 @@ import click
 from click.core import ParameterSource
 
 from flows.champion import champion, rollback
+from flows.history import find_run, history, open_runs, show
 from flows.report_page import report
-from storage.errors import DigitsError, RunNotFoundError
+from storage.errors import DigitsError
 from storage.records import (
     ARCHITECTURES,
     BATCH_SIZE,
@@ -103,7 +104,7 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
     settings = read_settings()
     original = None
     if like is not None:
-        original = _row(like)
+        original = find_run(like)
         given = {
             name
             for name in parameters
@@ -113,14 +114,15 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
         parameters |= {k: v for k, v in parameters_of(original).items() if k not in given}
     check_source(make_recipe(**parameters).source)
 
-    runs = _runs()
+    runs = open_runs()
     runs.check_writable()
     state = _run_flow(parameters)
     row = runs.of_flow_run(str(state.state_details.flow_run_id))
     if row is None:
         raise DigitsError(state.message)
 
-    from flows.display import likeness, print_json, print_outcome
+    from flows.display import likeness, print_outcome
+    from flows.formats import print_json
 
     if as_json:
         print_json(row.as_dict())
@@ -144,45 +146,8 @@ def up(port: int | None) -> None:
     run_until_stopped(read_settings(), port)
 
 
-@cli.command()
-@click.option("--dataset", help="Only the runs of this dataset: a name, or the folder.")
-@click.option(
-    "-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="Runs at most."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
-def history(dataset: str | None, limit: int, as_json: bool) -> None:
-    """List the newest runs."""
-    from flows.display import print_history, print_json
-    from tasks.recipe import locate
-
-    name = None if dataset is None else locate(dataset)[1]
-    rows = _runs().newest(limit, name) if _has_runs() else []
-    if as_json:
-        print_json([row.as_dict() for row in rows])
-    elif rows:
-        print_history(rows)
-    else:
-        of = "" if name is None else f" of {name}"
-        click.echo(f"No runs{of} yet. Start one: digits retrain --dataset mnist-5k", err=True)
-
-
-@cli.command()
-@click.argument("run")
-@click.option("--json", "as_json", is_flag=True, help="Print the row as JSON.")
-def show(run: str, as_json: bool) -> None:
-    """Show everything about one RUN, as `digits history` names it."""
-    from flows.display import print_json, print_run
-
-    row = _row(run)
-    if as_json:
-        print_json(row.as_dict())
-    else:
-        print_run(row)
-
-
-cli.add_command(champion)
-cli.add_command(rollback)
-cli.add_command(report)
+for command in (history, show, report, champion, rollback):
+    cli.add_command(command)
 
 
 def main() -> None:
@@ -240,25 +205,3 @@ def _show_defect(state: Any) -> None:
     error = state.result(raise_on_failure=False) if state.is_failed() else None
     if isinstance(error, Exception) and error.__traceback__ and not isinstance(error, DigitsError):
         traceback.print_exception(error)
-
-
-def _row(run_id: str) -> Any:
-    if not _has_runs():
-        raise RunNotFoundError(
-            f"expected the id of a run, received {run_id!r}; there are no runs yet"
-        )
-    return _runs().get(run_id)
-
-
-def _runs() -> Any:
-    from storage.database import open_database
-    from storage.runs import Runs
-
-    settings = read_settings()
-    return Runs(open_database(settings.database_url), settings.lease_s)
-
-
-def _has_runs() -> bool:
-    from storage.database import has_database
-
-    return has_database(read_settings().database_url)

@@ -1,6 +1,5 @@
 """How runs are printed: tables for people, JSON for programs."""
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from storage.schema import Run
 from storage.settings import SQLITE, Settings
 
 WIDE = 120
+BARS = "▁▂▃▄▅▆▇█"
 DECIDE_WEIGHTS = (
     "data_digest", "architecture", "epochs", "batch_size", "learning_rate", "seed",
     "code_commit", "code_dirty", "versions", "host",
@@ -30,11 +30,6 @@ COLOURS = {
     Status.CANCELLED: "magenta",
     Status.LOST: "red",
 }
-
-
-def print_json(value: Any) -> None:
-    """Print a row, or a list of rows, as JSON; times in ISO 8601, UTC."""
-    print(json.dumps(value, indent=2, default=datetime.isoformat, allow_nan=False))
 
 
 def print_history(runs: Sequence[Run]) -> None:
@@ -61,10 +56,12 @@ def print_history(runs: Sequence[Run]) -> None:
             *reason,
         )
     print_table(table)
+    for line in _trends(runs):
+        print(line)
 
 
-def print_run(run: Run) -> None:
-    """Print every column of a run, one a line."""
+def print_run(run: Run, curve: Sequence[dict[str, Any]], digits: Sequence[dict[str, Any]]) -> None:
+    """Print every column of a run, one a line, then its learning curve and its digits."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(overflow="fold")
@@ -72,17 +69,39 @@ def print_run(run: Run) -> None:
         if column == "status":
             table.add_row(column, _status(run))
         elif column == "rules":
-            for line in _rules(run):
-                table.add_row("rule", line)
-        elif isinstance(value, dict):
-            table.add_row(column, _plain(", ".join(f"{k} {v}" for k, v in value.items())))
-        elif isinstance(value, datetime):
-            table.add_row(column, f"{value:%Y-%m-%d %H:%M:%S} UTC")
-        elif isinstance(value, float):
-            table.add_row(column, f"{value:.6g}")
+            _add_rules(table, run, "rule")
         else:
-            table.add_row(column, _plain(value))
+            table.add_row(column, _plain(_words(value)))
+    if curve:
+        for name in ("loss", "accuracy"):
+            values = [epoch[name] for epoch in curve]
+            ends = f"{values[0]:.4f} to {values[-1]:.4f}"
+            table.add_row(f"{name}, epochs", _plain(f"{sparkline(values)}  {ends}"))
+    for digit in digits:
+        shares = f"recall {_number(digit['recall'])}  precision {_number(digit['precision'])}"
+        found = f"{digit['correct']:,} of {digit['images']:,}  {shares}"
+        table.add_row(f"digit {digit['digit']}", _plain(found))
     print_table(table)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Some numbers as a line of eight heights, from the least to the most."""
+    least, most = min(values), max(values)
+    step = (most - least) / (len(BARS) - 1) or 1
+    return "".join(BARS[round((value - least) / step)] for value in values)
+
+
+def _trends(runs: Sequence[Run]) -> list[str]:
+    """Of each dataset's runs a sparkline of their test accuracy, oldest first."""
+    accuracies: dict[str, list[float]] = {}
+    for run in reversed(runs):
+        if run.test_accuracy is not None:
+            accuracies.setdefault(run.dataset, []).append(run.test_accuracy)
+    return [
+        f"\n{dataset}: accuracy {sparkline(values)}  {min(values):.4f} to {max(values):.4f}"
+        for dataset, values in accuracies.items()
+        if len(values) > 1
+    ]
 
 
 def print_outcome(run: Run, settings: Settings) -> None:
@@ -94,8 +113,7 @@ def print_outcome(run: Run, settings: Settings) -> None:
         counts = f"{run.test_correct:,} of {run.test_total:,} right"
         table.add_row("test accuracy", f"{_number(run.test_accuracy)} ({counts})")
         table.add_row("test loss", _number(run.test_loss) or "not finite")
-    for line in _rules(run):
-        table.add_row("gate", line)
+    _add_rules(table, run, "gate")
     training = f", of which {_seconds(run.fit_s)} training" if run.fit_s is not None else ""
     table.add_row("took", f"{_seconds(run.duration_s)}{training}")
     table.add_row("row", _plain(_database(settings)))
@@ -112,46 +130,6 @@ def print_outcome(run: Run, settings: Settings) -> None:
     hints.add_row(f"{command} up", "the Prefect UI and the nightly schedule")
     print("\nNext:")
     print_table(hints)
-
-
-def print_champions(entries: Sequence[dict[str, Any]]) -> None:
-    """Print the champion of a dataset, or one line for each of several."""
-    if len(entries) == 1:
-        (entry,) = entries
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for name, value in _champion(entry).items():
-            table.add_row(name.replace("_", " "), value)
-    else:
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        columns = ("dataset", "version", "generation", "test accuracy", "since")
-        for column in columns:
-            table.add_column(column, no_wrap=True)
-        for entry in entries:
-            shown = _champion(entry)
-            table.add_row(*(shown.get(column, "") for column in columns))
-    print_table(table)
-
-
-def _champion(entry: dict[str, Any]) -> dict[str, Text]:
-    """What is worth showing of a champion, in words."""
-    if entry["problem"]:
-        known = {k: entry[k] for k in ("dataset", "version", "generation") if k in entry}
-        return {name: _plain(value) for name, value in known.items()}
-    correct, total = entry["test_correct"], entry["test_total"]
-    accuracy = f"{correct / total:.4f} ({correct:,} of {total:,} right)" if total else ""
-    why = f": {entry['reason']}" if entry["reason"] else ""
-    shown = {
-        "dataset": entry["dataset"],
-        "version": entry["version"],
-        "generation": entry["generation"],
-        "test accuracy": accuracy,
-        "since": f"{entry['since']:%Y-%m-%d %H:%M:%S} UTC",
-        "by": f"{entry['kind']}, {entry['actor']}{why}",
-        "files": f"{short_path(Path(entry['folder']))}, digests hold",
-        "a rollback leads to": entry["rollback_leads_to"] or "nothing: no other weights before it",
-        "kept": ", ".join(entry["kept"]),
-    }
-    return {name: _plain(value) for name, value in shown.items()}
 
 
 def likeness(run: Run, original: Run) -> str:
@@ -179,18 +157,25 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
 
 
-def _rules(run: Run) -> list[Text]:
-    return [
-        Text.assemble(
+def _add_rules(table: Table, run: Run, name: str) -> None:
+    for rule in run.rules or []:
+        line = Text.assemble(
             ("passed", "green") if rule["passed"] else ("failed", "yellow"),
             f"  {rule['name']}: {rule['measured']}, required {rule['required']}",
         )
-        for rule in run.rules or []
-    ]
+        table.add_row(name, line)
 
 
 def _status(run: Run) -> Text:
     return Text(run.status, style=COLOURS[Status(run.status)])
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {of}" for name, of in value.items())
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _plain(value: Any) -> Text:

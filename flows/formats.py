@@ -1,0 +1,30 @@
+"""Rows for programs: JSON and CSV."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+
+def print_json(value: Any) -> None:
+    """Print a row, or a list of rows, as JSON; times in ISO 8601, UTC."""
+    print(json.dumps(value, indent=2, default=datetime.isoformat, allow_nan=False))
+
+
+def print_records(records: Sequence[dict[str, Any]], form: str) -> None:
+    """Print some rows as JSON, or as CSV with a header; times in ISO 8601, UTC."""
+    if form == "json":
+        print_json(records)
+    elif records:
+        columns = list(dict.fromkeys(column for record in records for column in record))
+        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in r.items()} for r in records)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return json.dumps(value) if isinstance(value, dict | list) else value
