@@ -20,6 +20,7 @@ from prefect.settings import (
 )
 
 from flows.display import short_path
+from flows.night_shift import HEARTBEAT_S, close_the_dead, watch_heartbeats
 from flows.processes import prefect_command, prefect_process
 from flows.server import START_TIMEOUT_S, answers, comes_up, is_local, unreachable
 from storage.database import open_database
@@ -29,6 +30,8 @@ from storage.settings import PROJECT, Settings
 
 POOL = "digits"
 PROFILE = "digits"
+# A worker that ends sooner is not one that something killed, but one that cannot run.
+SHORT_LIFE_S = 10
 # Ctrl-C, systemd, and a terminal that is closed.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -50,17 +53,15 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
     # Whatever the runs of the night would trip over is said now.
     Runs(open_database(settings.database_url), settings.lease_s).check_writable()
     log = _log_file(settings)
-    parts: dict[str, subprocess.Popen[bytes]] = {}
+    server = None
     with ExitStack() as stack:
         running = answers(api_url)
         if running:
             click.echo(f"A Prefect server answers at {api_url}: using it.")
         else:
             click.echo("Starting the Prefect server ...")
-            parts["server"] = stack.enter_context(
-                prefect_process(["server", "start"], environment, log)
-            )
-            if not comes_up(api_url, parts["server"]):
+            server = stack.enter_context(prefect_process(["server", "start"], environment, log))
+            if not comes_up(api_url, server):
                 raise ServerError(
                     f"expected the Prefect server to answer at {api_url} within"
                     f" {START_TIMEOUT_S} s, received no answer; {log} says why"
@@ -70,24 +71,55 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
         pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
         prefect_command(pool, environment)
         prefect_command(["--no-prompt", "deploy", "--all"], environment)
-        work = ["worker", "start", "--pool", POOL, "--install-policy", "never"]
-        parts["worker"] = stack.enter_context(prefect_process(work, environment, None))
-        click.echo(_welcome(api_url))
+        watch_heartbeats(api_url)
+        close_the_dead(settings, api_url)
         try:
-            _wait_for_the_first_end(parts)
+            _work(settings, api_url, environment, server)
         except KeyboardInterrupt:
             click.echo("Stopping ...")
 
 
-def _wait_for_the_first_end(parts: dict[str, subprocess.Popen[bytes]]) -> None:
+def _work(
+    settings: Settings,
+    api_url: str,
+    environment: dict[str, str],
+    server: subprocess.Popen[bytes] | None,
+) -> None:
+    """Keep a worker running; one that dies is started again, unless it cannot live."""
+    start_worker = ["worker", "start", "--pool", POOL, "--install-policy", "never"]
+    welcomed = False
     while True:
-        for name, process in parts.items():
-            if process.poll() is not None:
-                raise ServerError(
-                    f"expected the {name} to run until Ctrl-C, it ended with code"
-                    f" {process.returncode}; start `digits up` again"
-                )
+        started = time.monotonic()
+        with prefect_process(start_worker, environment, None) as worker:
+            if not welcomed:
+                click.echo(_welcome(api_url))
+                welcomed = True
+            _wait_for_the_first_end(settings, api_url, worker, server)
+        if time.monotonic() - started < SHORT_LIFE_S:
+            raise ServerError(
+                f"expected the worker to run until Ctrl-C, it ended with code"
+                f" {worker.returncode} after a few seconds; start `digits up` again"
+            )
+        click.echo(f"The worker ended with code {worker.returncode}: starting another one.")
+
+
+def _wait_for_the_first_end(
+    settings: Settings,
+    api_url: str,
+    worker: subprocess.Popen[bytes],
+    server: subprocess.Popen[bytes] | None,
+) -> None:
+    looked = time.monotonic()
+    while worker.poll() is None:
+        if server is not None and server.poll() is not None:
+            raise ServerError(
+                f"expected the server to run until Ctrl-C, it ended with code"
+                f" {server.returncode}; start `digits up` again"
+            )
         time.sleep(0.5)
+        if time.monotonic() - looked > min(settings.lease_s / 2, 60):
+            close_the_dead(settings, api_url)
+            looked = time.monotonic()
 
 
 def _choose_url(port: int | None) -> str:
@@ -148,6 +180,8 @@ def _environment(settings: Settings, api_url: str) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
+        # By its heartbeat the server knows that a run lives.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         # Absolute, for the runs begin in the project's folder.
         "DIGITS_HOME": str(settings.home),
         "DIGITS_DATABASE_URL": settings.database_url,

@@ -8,13 +8,14 @@ from storage.errors import ModelStoreError
 from storage.model_store import ModelStore
 from storage.records import Status, Swap
 from storage.runs import Runs
+from storage.schema import Run
 
 log = logging.getLogger("digits")
 
 LOST = "its process died, or lost touch with the database, and told nobody"
 
 
-def close_dead_runs(runs: Runs, models: Path) -> None:
+def close_dead_runs(runs: Runs, models: Path) -> list[Run]:
     """Close the rows of runs that gave no sign of life, and remove their candidates.
 
     Such a run is ``lost``, unless its model was promoted before it died.
@@ -23,18 +24,24 @@ def close_dead_runs(runs: Runs, models: Path) -> None:
         runs: The table.
         models: Folder of all datasets' models.
 
+    Returns:
+        Their rows, as they were before.
+
     Raises:
         DatabaseError: If the table cannot be read or written.
     """
+    dead = []
     for run in runs.expired():
         store = ModelStore(models, run.dataset)
         try:
-            _close(run.run_id, runs, store)
+            if _close(run.run_id, runs, store):
+                dead.append(run)
         except ModelStoreError as error:
             log.warning("run %s has ended; a later run closes its row: %s", run.run_id, error)
+    return dead
 
 
-def _close(run_id: str, runs: Runs, store: ModelStore) -> None:
+def _close(run_id: str, runs: Runs, store: ModelStore) -> bool:
     # Under the store's lock: a run that only seemed dead cannot promote meanwhile, and
     # afterwards finds no candidate.
     with store.locked() if store.folder.is_dir() else nullcontext():
@@ -47,6 +54,7 @@ def _close(run_id: str, runs: Runs, store: ModelStore) -> None:
             )
         if closed:
             store.discard(run_id)
+    return closed
 
 
 def promotion_of(store: ModelStore, run_id: str) -> Swap | None:

@@ -67,7 +67,7 @@ def report_text(
     parts = [
         f"# {run.status.capitalize()}: {evaluation.correct:,} of {evaluation.total:,} right",
         f"Run `{run.run_id}` on **{run.dataset}**, started {run.started_at:%Y-%m-%d %H:%M} UTC,"
-        f" took {run.duration_s:.1f} s. {_sentence(run.reason)}",
+        f" took {_number(run.duration_s, 1)} s.{_against(decision)}",
         _rules(decision),
         _comparison(run, evaluation, measurements),
         _picture("learning curve", lambda: learning_curve(curve)),
@@ -111,13 +111,11 @@ def leaderboard_text(rows: Sequence[Run]) -> str:
 
 def _rules(decision: Decision) -> str:
     rows = [
-        f"| {rule.name} | {rule.required} | {rule.measured} |"
-        f" {'yes' if rule.passed else '**no**'} |"
+        f"| {'passed' if rule.passed else '**failed**'} | {rule.name} | {rule.measured}"
+        f" | {rule.required} |"
         for rule in decision.rules
     ]
-    return "\n".join(
-        ["| rule | required | measured | passed |", "| --- | --- | --- | --- |", *rows]
-    )
+    return "\n".join(["| | rule | measured | required |", "| --- | --- | --- | --- |", *rows])
 
 
 def _comparison(run: Run, evaluation: Evaluation, measurements: Measurements) -> str:
@@ -191,8 +189,9 @@ def _picture(name: str, draw: Callable[[], str]) -> str:
         return f"*The {name} could not be drawn: {error}*"
 
 
-def _sentence(text: str | None) -> str:
-    return "" if not text else f"{text[0].upper()}{text[1:]}."
+def _against(decision: Decision) -> str:
+    names = [rule.name for rule in decision.rules if not rule.passed]
+    return f" Against it: {', '.join(names)}." if names else ""
 
 
 def _status(row: Run) -> str:

@@ -1,0 +1,89 @@
+"""What `digits up` does at night so that nobody has to: the dead are closed, in row and server."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed
+
+from storage.database import open_database
+from storage.errors import DatabaseError
+from storage.recovery import close_dead_runs
+from storage.runs import Runs
+from storage.settings import Settings
+
+AUTOMATION = "digits: a run whose heartbeat stopped has crashed"
+HEARTBEAT_S = 30
+"""A run says so often that it lives; Prefect allows no shorter time."""
+SILENCE = timedelta(seconds=3 * HEARTBEAT_S)
+GONE = "its process gave no sign of life any more"
+
+log = logging.getLogger("digits")
+
+
+def watch_heartbeats(api_url: str) -> None:
+    """Have the server close runs whose heartbeat stopped: one automation, known by its name."""
+    with _client(api_url) as client:
+        if client.read_automations_by_name(AUTOMATION):
+            return
+        client.create_automation(
+            AutomationCore(
+                name=AUTOMATION,
+                description="Made by `digits up`. It frees the place of a run that was killed.",
+                trigger=EventTrigger(
+                    after={"prefect.flow-run.heartbeat"},
+                    # Any other word of the run will do: another heartbeat, or how it ended.
+                    expect={"prefect.flow-run.*"},
+                    match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+                    for_each={"prefect.resource.id"},
+                    posture=Posture.Proactive,
+                    threshold=1,
+                    within=SILENCE,
+                ),
+                actions=[ChangeFlowRunState(state=StateType.CRASHED, message=GONE)],
+            )
+        )
+
+
+def close_the_dead(settings: Settings, api_url: str) -> None:
+    """Close rows of dead runs, and what the server still takes for running of them.
+
+    The server may have been off as well when the run died, and then no heartbeat tells it.
+    What fails here is tried again the next time.
+    """
+    try:
+        dead = close_dead_runs(
+            Runs(open_database(settings.database_url), settings.lease_s), settings.models
+        )
+        with _client(api_url) as client:
+            for row in dead:
+                if row.flow_run_id:
+                    _crash(client, row.flow_run_id)
+    except DatabaseError as error:
+        log.warning("%s", error)
+    except Exception as error:  # noqa: BLE001 - the night goes on
+        log.warning("dead runs could not be closed in Prefect: %s", error)
+
+
+@contextmanager
+def _client(api_url: str) -> Iterator[SyncPrefectClient]:
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+        yield client
+
+
+def _crash(client: SyncPrefectClient, flow_run_id: str) -> None:
+    try:
+        run = client.read_flow_run(UUID(flow_run_id))
+    except ObjectNotFound:  # of another server
+        return
+    if run.state is not None and not run.state.is_final():
+        client.set_flow_run_state(run.id, Crashed(message=GONE), force=True)
