@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from flows.champion import champion, rollback
 from flows.history import find_run, history, open_runs, show
+from flows.notify import notify
 from flows.report_page import report
 from storage.errors import DigitsError
 from storage.records import (
@@ -146,7 +147,7 @@ def up(port: int | None) -> None:
     run_until_stopped(read_settings(), port)
 
 
-for command in (history, show, report, champion, rollback):
+for command in (history, show, report, champion, rollback, notify):
     cli.add_command(command)
 
 
