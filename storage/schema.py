@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Text, desc, text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -28,6 +28,11 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
+def _index_where(condition: str, name: str, *columns: str) -> Index:
+    where = text(condition)
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
 class Base(DeclarativeBase):
     """Base of the mapped tables."""
 
@@ -44,15 +49,14 @@ class Run(Base):
         Index("runs_by_dataset", "dataset", "started_at"),
         Index("runs_by_start", "started_at"),
         Index("runs_by_test_set", "test_digest"),
-        Index("runs_by_accuracy", "dataset", desc("test_accuracy"), "test_loss"),
-        Index(
+        _index_where("test_total > 0", "measured_by_accuracy", "dataset", "test_accuracy"),
+        _index_where(
+            "test_accuracy IS NOT NULL",
             "measured_by_start",
             "dataset",
             "started_at",
             "test_accuracy",
             "test_loss",
-            sqlite_where=text("test_accuracy IS NOT NULL"),
-            postgresql_where=text("test_accuracy IS NOT NULL"),
         ),
     )
 
@@ -110,6 +114,7 @@ class Promotion(Base):
     """One swap of a dataset's pointer. ``docs/metrics.md`` says what each column means."""
 
     __tablename__ = "promotions"
+    __table_args__ = (Index("promotions_by_time", "dataset", "swapped_at"),)
 
     dataset: Mapped[str] = mapped_column(primary_key=True)
     generation: Mapped[int] = mapped_column(primary_key=True)

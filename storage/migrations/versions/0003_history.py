@@ -12,15 +12,24 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+# Indices on the runs that were measured. Their conditions mean the same in other words, so that
+# SQLite takes for each view the one that is made for it.
+INDICES = {
+    "measured_by_accuracy": (["dataset", "test_accuracy"], "test_total > 0"),
+    "measured_by_start": (
+        ["dataset", "started_at", "test_accuracy", "test_loss"],
+        "test_accuracy IS NOT NULL",
+    ),
+}
 VIEWS = {
-    # The best first; rows of the same accuracy and loss share a rank.
+    # The best first; runs of the same accuracy share a place.
     "leaderboard": """
         SELECT dataset,
-               RANK() OVER (PARTITION BY dataset ORDER BY test_accuracy DESC, test_loss) AS place,
+               RANK() OVER (PARTITION BY dataset ORDER BY test_accuracy DESC) AS place,
                run_id, status, test_accuracy, test_loss, architecture, epochs, batch_size,
                learning_rate, seed, fit_s, started_at
         FROM runs
-        WHERE test_accuracy IS NOT NULL
+        WHERE test_total > 0
     """,
     # Of each UTC day the last run that was measured. Subqueries, not windows, so that a few
     # nights cost a few steps in an index however long the history is.
@@ -90,14 +99,10 @@ def upgrade() -> None:
         sa.CheckConstraint("recall BETWEEN 0 AND 1", name="recall_is_a_share"),
         sa.CheckConstraint("precision BETWEEN 0 AND 1", name="precision_is_a_share"),
     )
-    op.create_index("runs_by_accuracy", "runs", ["dataset", sa.desc("test_accuracy"), "test_loss"])
-    op.create_index(
-        "measured_by_start",
-        "runs",
-        ["dataset", "started_at", "test_accuracy", "test_loss"],
-        sqlite_where=sa.text("test_accuracy IS NOT NULL"),
-        postgresql_where=sa.text("test_accuracy IS NOT NULL"),
-    )
+    for name, (columns, condition) in INDICES.items():
+        where = sa.text(condition)
+        op.create_index(name, "runs", columns, sqlite_where=where, postgresql_where=where)
+    op.create_index("promotions_by_time", "promotions", ["dataset", "swapped_at"])
     for name, query in VIEWS.items():
         op.execute(f"CREATE VIEW {name} AS {query}")
 
@@ -106,7 +111,8 @@ def downgrade() -> None:
     """Drop them."""
     for name in VIEWS:
         op.execute(f"DROP VIEW {name}")
-    op.drop_index("measured_by_start", "runs")
-    op.drop_index("runs_by_accuracy", "runs")
+    op.drop_index("promotions_by_time", "promotions")
+    for name in INDICES:
+        op.drop_index(name, "runs")
     op.drop_table("digit_metrics")
     op.drop_table("epochs")
