@@ -1,6 +1,7 @@
 """``digits report``: a run's report as one HTML file, for who has no Prefect server at hand."""
 
 import webbrowser
+from html import escape
 from pathlib import Path
 
 import click
@@ -61,5 +62,6 @@ def page(markdown: str) -> str:
     # Comes with Rich, which prints Markdown with it.
     from markdown_it import MarkdownIt
 
-    title = markdown.partition("\n")[0].lstrip("# ")
-    return PAGE.format(title=title, body=MarkdownIt().enable("table").render(markdown))
+    title = escape(markdown.partition("\n")[0].lstrip("# "))
+    # "js-default" takes HTML in the text for text.
+    return PAGE.format(title=title, body=MarkdownIt("js-default").render(markdown))
