@@ -4,22 +4,26 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
+from prefect.events.schemas.events import Event, Resource, ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
 from storage.database import open_database
 from storage.errors import DatabaseError
+from storage.model_store import ModelStore, datasets
+from storage.records import Swap, SwapKind
 from storage.recovery import close_dead_runs
 from storage.runs import Runs
 from storage.settings import Settings
+from tasks.announce import resource
 
 AUTOMATION = "digits: a run whose heartbeat stopped has crashed"
 HEARTBEAT_S = 30
@@ -78,6 +82,48 @@ def close_the_dead(settings: Settings, api_url: str) -> None:
 def _client(api_url: str) -> Iterator[SyncPrefectClient]:
     with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
         yield client
+
+
+def announce_rollbacks(settings: Settings, api_url: str, seen: dict[str, int]) -> None:
+    """Emit ``model.rolled-back`` for each rollback since the last call.
+
+    `digits rollback` itself needs no Prefect, and tells it nothing.
+
+    Args:
+        settings: Where the models are.
+        api_url: The server's.
+        seen: Generation of each dataset's pointer at the last call; brought up to date.
+    """
+    try:
+        for dataset in datasets(settings.models):
+            swaps = ModelStore(settings.models, dataset).history().swaps
+            new = [s for s in swaps if s.generation > seen.get(dataset, s.generation)]
+            seen[dataset] = swaps[-1].generation
+            rollbacks = [swap for swap in new if swap.kind is SwapKind.ROLLBACK]
+            if rollbacks:
+                events = [_rolled_back(dataset, swap) for swap in rollbacks]
+                with _client(api_url) as client:
+                    client.request("POST", "/events", json=events)
+    except Exception as error:  # noqa: BLE001 - the night goes on
+        log.warning("rollbacks could not be announced: %s", error)
+
+
+def _rolled_back(dataset: str, swap: Swap) -> dict[str, Any]:
+    payload = {
+        "version": swap.version,
+        "predecessor": swap.predecessor,
+        "generation": swap.generation,
+        "actor": swap.actor,
+        "reason": swap.reason,
+    }
+    event = Event(
+        event="model.rolled-back",
+        resource=Resource(resource(dataset)),
+        payload=payload,
+        occurred=swap.swapped_at,
+    )
+    dumped: dict[str, Any] = event.model_dump(mode="json")
+    return dumped
 
 
 def _crash(client: SyncPrefectClient, flow_run_id: str) -> None:

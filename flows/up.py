@@ -20,7 +20,12 @@ from prefect.settings import (
 )
 
 from flows.display import short_path
-from flows.night_shift import HEARTBEAT_S, close_the_dead, watch_heartbeats
+from flows.night_shift import (
+    HEARTBEAT_S,
+    announce_rollbacks,
+    close_the_dead,
+    watch_heartbeats,
+)
 from flows.processes import prefect_command, prefect_process
 from flows.server import START_TIMEOUT_S, answers, comes_up, is_local, unreachable
 from storage.database import open_database
@@ -109,7 +114,8 @@ def _wait_for_the_first_end(
     worker: subprocess.Popen[bytes],
     server: subprocess.Popen[bytes] | None,
 ) -> None:
-    looked = time.monotonic()
+    looked, seen = time.monotonic(), dict[str, int]()
+    announce_rollbacks(settings, api_url, seen)
     while worker.poll() is None:
         if server is not None and server.poll() is not None:
             raise ServerError(
@@ -119,6 +125,7 @@ def _wait_for_the_first_end(
         time.sleep(0.5)
         if time.monotonic() - looked > min(settings.lease_s / 2, 60):
             close_the_dead(settings, api_url)
+            announce_rollbacks(settings, api_url, seen)
             looked = time.monotonic()
 
 
