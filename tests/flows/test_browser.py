@@ -1,0 +1,78 @@
+"""The pages that people look at in the morning, in a real browser on the real Prefect UI."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The system's Chromium; `.ci/run` installs it."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("no Chromium on the path; on Debian: apt-get install chromium")
+    return found
+
+
+def test_run_report_leaderboard_and_deployment_show_the_rows_accuracy(
+    started, digits, environment, home, free_port, chromium, tmp_path
+):
+    from playwright.sync_api import expect, sync_playwright
+
+    up = started("up", "--port", str(free_port))
+    up.wait_for("started!")
+    assert digits("retrain", "--dataset", "mnist-5k", "--seed", "1").returncode == 0
+    assert (
+        digits("retrain", "--dataset", "mnist-5k", "--seed", "4", "--epochs", "4").returncode == 3
+    )
+    with closing(sqlite3.connect(home / "metrics.db")) as sql:
+        rows = sql.execute(
+            "SELECT run_id, flow_run_id, test_accuracy, test_correct FROM runs"
+        ).fetchall()
+    (first, _, best, _), (second, flow_run_id, accuracy, correct) = rows
+    base = f"http://127.0.0.1:{free_port}"
+    with temporary_settings({PREFECT_API_URL: f"{base}/api"}), get_client(sync_client=True) as api:
+        found = api.request("POST", "/artifacts/filter", json={}).json()
+        deployment = api.read_deployment_by_name("retrain/nightly").id
+    newest = {a["key"]: a["id"] for a in found if a["flow_run_id"] == flow_run_id}
+
+    pages = {
+        "runs": ("/runs", [f"mlp on mnist-5k {accuracy:.4f} {second}", "Rejected", "Promoted"]),
+        "run": (f"/runs/flow-run/{flow_run_id}", [f"{accuracy:.4f}", "Rejected", "epoch 4/4"]),
+        "report": (
+            f"/artifacts/artifact/{newest['report']}",
+            [f"Rejected: {correct} of 1,000 right", f"{accuracy:.4f}", "Wrong, and sure of it"],
+        ),
+        "leaderboard": (
+            f"/artifacts/artifact/{newest['leaderboard']}",
+            [f"{accuracy:.4f}", f"{best:.4f}", first],
+        ),
+        "deployment": (f"/deployments/deployment/{deployment}", ["nightly", f"{accuracy:.4f}"]),
+    }
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1600})
+        for name, (path, texts) in pages.items():
+            page.goto(f"{base}{path}")
+            for text in texts:
+                expect(page.get_by_text(text).first).to_be_visible(timeout=30_000)
+            if name == "report":
+                drawn = "images => images.map(image => image.naturalWidth)"
+                widths = page.locator("img[alt]").evaluate_all(drawn)
+                assert len([width for width in widths if width > 200]) == 3, widths
+            page.screenshot(path=screenshots(tmp_path) / f"{name}.png", full_page=True)
+        browser.close()
+    print(f"screenshots: {screenshots(tmp_path)}")
+
+
+def screenshots(folder: Path) -> Path:
+    made = folder / "screenshots"
+    made.mkdir(exist_ok=True)
+    return made
