@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PREFECT = str(Path(sys.executable).with_name("prefect"))
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def chromium() -> str:
     return found
 
 
-def test_run_report_leaderboard_and_deployment_show_the_rows_accuracy(
+def test_run_report_and_leaderboard_show_the_rows_accuracy_and_the_deployment_its_hour(
     started, digits, environment, home, free_port, chromium, tmp_path
 ):
     from playwright.sync_api import expect, sync_playwright
@@ -54,7 +57,10 @@ def test_run_report_leaderboard_and_deployment_show_the_rows_accuracy(
             f"/artifacts/artifact/{newest['leaderboard']}",
             [f"{accuracy:.4f}", f"{best:.4f}", first],
         ),
-        "deployment": (f"/deployments/deployment/{deployment}", ["nightly", f"{accuracy:.4f}"]),
+        "deployment": (
+            f"/deployments/deployment/{deployment}",
+            ["nightly", "At 02:00 AM every day"],
+        ),
     }
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
