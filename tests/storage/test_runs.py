@@ -244,8 +244,8 @@ def test_the_newest_rows_come_first_and_of_one_dataset_if_it_is_named(
     insert(sql, "d", started_at="2026-01-01 00:00:00.000000")
     assert [run.run_id for run in runs.newest(10)] == ["a", "b", "d", "c"]
     assert [run.run_id for run in runs.newest(2)] == ["a", "b"]
-    assert [run.run_id for run in runs.newest(2, "mnist")] == ["a", "d"]
-    assert runs.newest(10, "nothing") == []
+    assert [run.run_id for run in runs.newest(2, dataset="mnist")] == ["a", "d"]
+    assert runs.newest(10, dataset="nothing") == []
 
 
 def test_the_row_of_a_flow_run_is_the_newest_that_it_opened(
