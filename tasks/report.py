@@ -159,8 +159,8 @@ def _origin(run: Run) -> str:
     rows = {
         "recipe": recipe,
         "code": f"`{(run.code_commit or 'no commit')[:12]}`{dirty}",
-        "data": f"{run.source}, {run.train_total:,} training images, {run.duplicates:,} images twice,"
-        f" `{(run.data_digest or '')[:12]}`",
+        "data": f"{run.source}, {run.train_total:,} training images,"
+        f" {run.duplicates:,} images twice, `{(run.data_digest or '')[:12]}`",
         "drift from the champion's data": drift,
         "weights": f"`{(run.weights_digest or '')[:12]}`",
         "test set": f"`{(run.test_digest or '')[:12]}`, used for {run.test_uses:,} decision(s):"
