@@ -26,6 +26,7 @@ from storage.settings import Settings
 from tasks.announce import resource
 
 AUTOMATION = "digits: a run whose heartbeat stopped has crashed"
+DEPLOYMENT = "retrain/nightly"
 HEARTBEAT_S = 30
 """A run says so often that it lives; Prefect allows no shorter time."""
 SILENCE = timedelta(seconds=3 * HEARTBEAT_S)
@@ -76,6 +77,18 @@ def close_the_dead(settings: Settings, api_url: str) -> None:
         log.warning("%s", error)
     except Exception as error:  # noqa: BLE001 - the night goes on
         log.warning("dead runs could not be closed in Prefect: %s", error)
+
+
+def runs_page(api_url: str) -> str:
+    """The deployment's page with its runs.
+
+    Without the question Prefect's page leaves out runs whose state has a name of its own
+    (https://github.com/PrefectHQ/prefect/issues/16402), and Promoted is one.
+    """
+    with _client(api_url) as client:
+        deployment = client.read_deployment_by_name(DEPLOYMENT).id
+    ui = api_url.removesuffix("/api")
+    return f"{ui}/deployments/deployment/{deployment}?runs.flowRuns.state.name"
 
 
 @contextmanager

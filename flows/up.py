@@ -24,6 +24,7 @@ from flows.night_shift import (
     HEARTBEAT_S,
     announce_rollbacks,
     close_the_dead,
+    runs_page,
     watch_heartbeats,
 )
 from flows.processes import prefect_command, prefect_process
@@ -238,10 +239,12 @@ def _interrupt_once(_signal: int, _frame: object) -> None:
 
 def _welcome(api_url: str) -> str:
     ui = api_url.removesuffix("/api")
+    nights = runs_page(api_url)
     prefect = Path(sys.executable).with_name("prefect")
     command = short_path(prefect)
     return f"""
   UI        {ui}
+  nights    {nights}
   nightly   at the time that prefect.yaml says
   a run     {command} deployment run retrain/nightly --watch
   on less   {command} deployment run retrain/nightly -p dataset=mnist-5k -p epochs=3 --watch
