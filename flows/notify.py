@@ -33,13 +33,14 @@ def notify(url: str) -> None:
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.settings import PREFECT_API_URL
 
-    from flows.server import answers
+    from flows.server import answers, check_login
 
     server = PREFECT_API_URL.value()
     if not server or not answers(server):
         raise ServerError(
             "expected a Prefect server that answers, received none; start `digits up` first"
         )
+    check_login(server)
     webhook = Webhook(method="POST", url=url, headers={"Content-Type": "application/json"})
     block = webhook.save(BLOCK, overwrite=True)
     automation = AutomationCore(

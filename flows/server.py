@@ -15,6 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
 from prefect.events.worker import EventsWorker
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
     PREFECT_API_URL,
@@ -49,6 +50,25 @@ def comes_up(api_url: str, server: subprocess.Popen[Any]) -> bool:
     return True
 
 
+def check_login(api_url: str) -> None:
+    """Ask a server that answers for something that needs the login, if it has one.
+
+    Raises:
+        ServerError: If it refuses us.
+    """
+    try:
+        with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+            client.request("GET", "/admin/version")
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code not in {401, 403}:
+            raise
+        raise ServerError(
+            f"expected PREFECT_API_AUTH_STRING to hold the login of the Prefect server at"
+            f" {api_url}, which refuses what it was given; set it to the server's"
+            " PREFECT_SERVER_API_AUTH_STRING"
+        ) from error
+
+
 def is_local(api_url: str) -> bool:
     """Whether a URL means this machine."""
     return urlsplit(api_url).hostname in LOOPBACK
@@ -71,10 +91,11 @@ def server_for_a_run() -> Iterator[bool]:
 
     Raises:
         ServerError: If a server on another machine is configured and does not answer, or
-            the embedded one does not start.
+            refuses us, or the embedded one does not start.
     """
     configured = PREFECT_API_URL.value()
     if configured and answers(configured):
+        check_login(configured)
         log.info("Prefect server at %s", configured)
         yield False
         return

@@ -28,7 +28,7 @@ from flows.night_shift import (
     watch_heartbeats,
 )
 from flows.processes import prefect_command, prefect_process
-from flows.server import START_TIMEOUT_S, answers, comes_up, is_local, unreachable
+from flows.server import START_TIMEOUT_S, answers, check_login, comes_up, is_local, unreachable
 from storage.database import open_database
 from storage.errors import ServerError
 from storage.runs import Runs
@@ -72,6 +72,7 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
                     f"expected the Prefect server to answer at {api_url} within"
                     f" {START_TIMEOUT_S} s, received no answer; {log} says why"
                 )
+        check_login(api_url)
         stack.enter_context(_profile(api_url, running))
         click.echo("Deploying retrain/nightly ...")
         pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]

@@ -28,7 +28,7 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 def learning_curve(curve: Sequence[Epoch]) -> str:
     """Loss and accuracy on the training images, epoch by epoch."""
-    figure = _figure(7.2, 2.5)
+    figure = _figure(7.2, 2.5, left=0.06, right=0.985, bottom=0.19, top=0.89, wspace=0.16)
     epochs = np.arange(1, len(curve) + 1)
     loss, accuracy = figure.subplots(1, 2)
     for axes, name, values, colour in (
@@ -50,7 +50,7 @@ def learning_curve(curve: Sequence[Epoch]) -> str:
 
 def confusion_matrix(evaluation: Evaluation) -> str:
     """Counts of what the model says for each true digit; mistakes coloured by their share."""
-    figure = _figure(5.4, 4.8)
+    figure = _figure(5.0, 4.8, left=0.1, right=0.99, bottom=0.1, top=0.94)
     axes = figure.subplots()
     counts = np.array(evaluation.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -83,26 +83,32 @@ def contact_sheet(images: NDArray[np.uint8], mistakes: Sequence[Mistake]) -> str
         images: uint8, shape (n, 28, 28): the test images.
         mistakes: The surest first, at least one.
     """
-    columns = 8
+    columns, across, down = 8, 36, 46  # in pixels of the images, with room for the words
     rows = -(-len(mistakes) // columns)
-    figure = _figure(7.2, 1.25 * rows)
-    for place, axes in enumerate(np.ravel(figure.subplots(rows, columns, squeeze=False))):
-        axes.axis("off")
-        if place < len(mistakes):
-            mistake = mistakes[place]
-            axes.imshow(images[mistake.index], cmap="gray_r", vmin=0, vmax=255)
-            axes.set_title(
-                f"{mistake.true} as {mistake.said}\n{mistake.probability:.3f}",
-                fontsize=8, color=INK, pad=3,
-            )  # fmt: skip
+    figure = _figure(7.2, 7.2 * rows * down / (columns * across), left=0, right=1, bottom=0, top=1)
+    axes = figure.subplots()
+    # In one picture, which is drawn four times as fast as one for each image.
+    sheet = np.full((rows * down, columns * across), np.nan)
+    for place, mistake in enumerate(mistakes):
+        top, left = place // columns * down + 15, place % columns * across + 4
+        sheet[top : top + 28, left : left + 28] = images[mistake.index]
+        axes.text(
+            left + 14, top - 1.5, f"{mistake.true} as {mistake.said}\n{mistake.probability:.3f}",
+            ha="center", va="bottom", fontsize=8, color=INK,
+        )  # fmt: skip
+    axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=255)
+    axes.axis("off")
     return _data_uri(figure)
 
 
-def _figure(width: float, height: float) -> Figure:
-    # Not pyplot, which keeps every figure and is not made for threads.
+def _figure(width: float, height: float, **margins: float) -> Figure:
+    # Not pyplot, which keeps every figure and is not made for threads. No layout engine either:
+    # it draws everything twice.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=110, facecolor=PAPER, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=110, facecolor=PAPER)
+    figure.subplots_adjust(**margins)
+    return figure
 
 
 def _plain(axes: object) -> None:

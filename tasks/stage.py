@@ -41,7 +41,7 @@ def stage(run: RunInProgress, model: keras.Model, dataset: Dataset, evaluation: 
         model.save(folder / "model.keras")
         raw = _with_raw_pixels(model)
         raw.export(folder / MODEL, format="litert", verbose=False)
-        probabilities = raw.predict(images, verbose=0)
+        probabilities = np.asarray(raw(images, training=False))
         np.savez(folder / GOLDEN, images=images, probabilities=probabilities)
 
     metrics = {"test_correct": evaluation.correct, "test_total": evaluation.total}

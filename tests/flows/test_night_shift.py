@@ -101,6 +101,32 @@ def test_a_run_that_is_killed_and_a_worker_that_is_killed_do_not_stop_the_night(
     assert "Traceback" not in up.output
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a killed parent's children")
+def test_up_that_is_killed_while_a_run_goes_on_is_started_again_and_the_next_run_goes_through(
+    started, environment, home, free_port
+):
+    up = started("up", "--port", str(free_port), DIGITS_LEASE_S="8")
+    up.wait_for("started!")
+    run_deployment(environment, "epochs=1000")
+    up.wait_for("epoch   10/1000")
+    children = psutil.Process(up.process.pid).children(recursive=True)
+    up.process.kill()
+    up.process.wait()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, "they end with it"
+
+    back = time.monotonic()
+    again = started("up", "--port", str(free_port), DIGITS_LEASE_S="8")
+    again.wait_for("started!")
+    wait_for(lambda: all(kind != "RUNNING" for _, kind in states(environment)), "none is Running")
+    wait_for(lambda: statuses(home)[0] in {"lost", "cancelled"}, "its row is closed")
+    run_deployment(environment, "epochs=2", "min_accuracy=0.5", "min_recall=0")
+    wait_for(lambda: states(environment)[-1][0] == "Promoted", "no slot is held")
+    assert time.monotonic() - back < 180
+    assert statuses(home)[1:] == ["promoted"]
+    assert again.stop(signal.SIGTERM) == 0
+
+
 @pytest.fixture
 def every_minute(tmp_path: Path) -> Path:
     """The project, but with a night every minute, and one that takes long."""
@@ -195,3 +221,24 @@ def test_without_a_server_notify_says_what_to_start(digits):
     done = digits("notify", "http://127.0.0.1:9/hook")
     assert done.returncode == 1
     assert "start `digits up` first" in done.stderr
+
+
+def test_a_server_with_a_login_takes_whoever_has_it_and_tells_the_others_what_to_set(
+    started, digits, free_port
+):
+    login = {"PREFECT_SERVER_API_AUTH_STRING": "anna:secret"}
+    alone = digits("up", "--port", str(free_port), **login)
+    assert alone.returncode == 1
+    assert "expected PREFECT_API_AUTH_STRING to hold the login" in alone.stderr
+
+    ours = {"PREFECT_API_AUTH_STRING": "anna:secret"}
+    up = started("up", "--port", str(free_port), **login, **ours)
+    up.wait_for("started!")
+    run = ("retrain", "--dataset", "mnist-5k", "--epochs", "1", "--min-accuracy", "0.1")
+    for arguments in (run, ("notify", "http://127.0.0.1:9/hook")):
+        refused = digits(*arguments)
+        assert refused.returncode == 1
+        assert "expected PREFECT_API_AUTH_STRING to hold the login" in refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert digits(*run, "--min-recall", "0", **ours).returncode == 0
+    assert up.stop(signal.SIGTERM) == 0
