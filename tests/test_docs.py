@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
 PROMISES = (PROJECT / "docs/promises.md").read_text()
 # Commands that other tests run: they install, test, or run until Ctrl-C.
-TRIED_ELSEWHERE = ("make test", "digits up", "prefect deployment run")
+TRIED_ELSEWHERE = ("make test", "digits up")
 
 
 def transcript() -> list[tuple[str, list[str]]]:
