@@ -132,7 +132,7 @@ class ModelStore:
                 raise InvalidParameterError(
                     f"--to: expected another version than the champion, received {to}"
                 )
-            target = self._target(history, to)
+            target = self._target(history, to, pointer_is_sound)
             # LiteRT and NumPy: imported by who needs them.
             from storage.classifier import load_classifier
 
@@ -228,11 +228,13 @@ class ModelStore:
                 raise
             return History(tuple(swaps)), False
 
-    def _target(self, history: History, to: str | None) -> Swap:
+    def _target(self, history: History, to: str | None, pointer_is_sound: bool) -> Swap:
         if to is None:
             if history.predecessor is None:
                 champion = history.swaps[-1].version
-                others = ", ".join(name for name in self.kept() if name != champion)
+                others = ", ".join(
+                    name for name in self.kept() if name != champion or not pointer_is_sound
+                )
                 raise VersionNotFoundError(
                     f"expected a predecessor of {champion} with other weights, found none; "
                     + (

@@ -34,6 +34,11 @@ def test_each_rollback_goes_further_back_and_the_last_one_says_so(store: ModelSt
     with pytest.raises(VersionNotFoundError, match=r"found none; kept are run-2, run-1: name"):
         back(store)
     assert store.champion().version == "run-0"
+    # With the pointer gone, the champion itself may be what one wants back.
+    (store.folder / "champion.json").unlink()
+    with pytest.raises(VersionNotFoundError, match=r"kept are run-2, run-1, run-0: name"):
+        back(store)
+    assert back(store, "run-0") == "run-0"
 
 
 def test_where_nothing_else_is_kept_it_says_how_to_begin_anew(tmp_path: Path, tiny_model) -> None:
