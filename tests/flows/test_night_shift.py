@@ -82,12 +82,12 @@ def test_a_run_that_is_killed_and_a_worker_that_is_killed_do_not_stop_the_night(
 
     part_of(up.process, "worker").kill()
     up.wait_for("starting another one")
-    run_deployment(environment, "epochs=2", "min_accuracy=0.5", "min_recall=0")
+    run_deployment(environment, "epochs=1", "min_accuracy=0.5", "min_recall=0")
     wait_for(lambda: states(environment)[-1][0] == "Promoted", "the next run is promoted")
     assert statuses(home) == ["lost", "promoted"]
 
     # And what a person does without Prefect, Prefect hears of.
-    run_deployment(environment, "epochs=3", "min_accuracy=0.5", "min_recall=0")
+    run_deployment(environment, "epochs=6", "min_accuracy=0.5", "min_recall=0")
     wait_for(lambda: statuses(home)[2:] == ["promoted"], "one more is promoted")
     assert digits("rollback", "--why", "it looks odd").returncode == 0
     wait_for(lambda: "model.rolled-back" in events(environment), "the rollback's event", 30)
