@@ -17,6 +17,10 @@ def import_keras_meanwhile() -> None:
     if "keras" not in sys.modules:
         # Level 3 is for the notes that do heed a setting.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        # Keras imports SciPy, and so does validate. Its modules import each other, and two threads
+        # amid that have found one half imported: what validate needs is there before.
+        import scipy.spatial.distance  # noqa: F401
+
         # No daemon: a program that ends meanwhile waits, or what it said last would be lost.
         threading.Thread(target=_import, name="import-keras").start()
 

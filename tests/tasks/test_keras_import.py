@@ -9,6 +9,7 @@ import sys, threading
 from tasks.keras_import import import_keras_meanwhile
 
 import_keras_meanwhile()
+assert "scipy.spatial.distance" in sys.modules, "two threads would import it at once"
 (thread,) = [thread for thread in threading.enumerate() if thread.name == "import-keras"]
 print("said meanwhile", file=sys.stderr, flush=True)
 thread.join()
