@@ -168,6 +168,9 @@ class ModelStore:
         with self._explained():
             pointer = read_pointer(self.folder)
             if pointer is None and any(s.generation > 1 for s in read_swaps(self.folder)):
+                # Or the first promotions happened between the two looks.
+                if pointer := read_pointer(self.folder):
+                    return pointer
                 raise ModelStoreError(
                     f"{self.folder / POINTER}: expected the pointer that {HISTORY} tells of,"
                     " found none; `digits rollback --to RUN` writes it anew"

@@ -12,7 +12,8 @@ import pytest
 
 from storage.errors import DamagedModelError, ModelStoreError
 from storage.model_store import ModelStore
-from storage.records import Pointer, SwapKind
+from storage.pointer import read_swaps
+from storage.records import Pointer, Swap, SwapKind
 
 CONTENT = b"weights " * 1000
 
@@ -113,6 +114,24 @@ def test_the_generation_rises_by_one_and_old_versions_stay(store: ModelStore) ->
         assert stage_and_promote(store, f"run-{number}").generation == number
     assert store.champion().version == "run-3"
     assert all((store.version(f"run-{number}") / "model.tflite").exists() for number in (1, 2, 3))
+
+
+def test_a_reader_that_comes_before_the_first_promotions_and_sees_their_history_sees_the_champion(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(folder: Path) -> list[Swap]:
+        # What a busy machine may do between a reader's two looks.
+        if not (folder / "champion.json").exists():
+            monkeypatch.undo()
+            stage_and_promote(store, "first")
+            stage_and_promote(store, "second")
+        return read_swaps(folder)
+
+    monkeypatch.setattr("storage.model_store.read_swaps", late)
+
+    pointer = store.champion()
+    assert pointer is not None
+    assert (pointer.version, pointer.generation) == ("second", 2)
 
 
 def test_two_datasets_have_a_champion_each(tmp_path: Path) -> None:
