@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from prefect import task
@@ -30,23 +31,32 @@ def build(recipe: Recipe) -> keras.Model:
     import keras
     from keras import layers
 
-    keras.utils.set_random_seed(recipe.seed)
+    # Left to itself Keras draws them from Python's global generator, as Prefect's threads do.
+    seeds = random.Random(recipe.seed)
+
+    def glorot() -> keras.Initializer:
+        return keras.initializers.GlorotUniform(seed=seeds.randint(1, 10**9))
+
     if recipe.architecture == "mlp":
-        hidden = [layers.Dense(512, activation="relu")]
+        hidden = [layers.Dense(512, activation="relu", kernel_initializer=glorot())]
         optimizer = keras.optimizers.RMSprop(recipe.learning_rate)
     else:
         hidden = [
             layers.Reshape((28, 28, 1)),
-            layers.Conv2D(32, 3, activation="relu"),
+            layers.Conv2D(32, 3, activation="relu", kernel_initializer=glorot()),
             layers.MaxPooling2D(),
-            layers.Conv2D(64, 3, activation="relu"),
+            layers.Conv2D(64, 3, activation="relu", kernel_initializer=glorot()),
             layers.MaxPooling2D(),
             layers.Flatten(),
-            layers.Dropout(0.5),
+            layers.Dropout(0.5, seed=seeds.randint(1, 10**9)),
         ]
         optimizer = keras.optimizers.Adam(recipe.learning_rate)
     model = keras.Sequential(
-        [keras.Input((784,)), *hidden, layers.Dense(10, activation="softmax")],
+        [
+            keras.Input((784,)),
+            *hidden,
+            layers.Dense(10, activation="softmax", kernel_initializer=glorot()),
+        ],
         name=recipe.architecture,
     )
     model.compile(optimizer, loss="categorical_crossentropy", metrics=["accuracy"])

@@ -1,3 +1,5 @@
+import random
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -42,3 +44,23 @@ def test_the_seed_and_nothing_else_decides_the_first_weights(
     largest = 2**32 - 1
     assert first_weights(largest) == first_weights(largest)
     assert len({first_weights(seed) for seed in (0, 1, largest)}) == 3
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_threads_that_draw_random_numbers_meanwhile_change_no_weight(
+    new_recipe: Callable[..., Recipe], architecture: str
+) -> None:
+    recipe, ended = new_recipe(architecture=architecture), threading.Event()
+    alone = weights_digest(build.fn(recipe))
+
+    def draw() -> None:  # as Prefect's heartbeats do, for their jitter
+        while not ended.is_set():
+            random.random()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        assert {weights_digest(build.fn(recipe)) for _ in range(10)} == {alone}
+    finally:
+        ended.set()
+        thread.join()
