@@ -69,22 +69,33 @@ def rollback(dataset: str | None, to: str | None, why: str, as_json: bool) -> No
     from storage.model_store import ModelStore
 
     settings = read_settings()
-    names = _names(settings, dataset)
-    if len(names) != 1:
-        raise VersionNotFoundError(
-            f"expected --dataset with one of {', '.join(names)}"
-            if names
-            else f"expected a champion to roll back from, found none in {settings.models}"
-        )
-    store = ModelStore(settings.models, names[0], settings.keep_versions)
+    name = only_dataset(settings, dataset)
+    store = ModelStore(settings.models, name, settings.keep_versions)
     store.rollback(to, actor=f"{_user()}@{socket.gethostname()}", reason=why)
-    entry = describe(settings, names[0])
+    entry = describe(settings, name)
     if as_json:
         print_json(entry)
     else:
         print_champions([entry])
     sys.stdout.flush()
     _mend_promotions(settings, store)
+
+
+def only_dataset(settings: Settings, dataset: str | None) -> str:
+    """The dataset that is named; without a name the only one that has a champion.
+
+    Raises:
+        VersionNotFoundError: If there is none, or more than one.
+    """
+    names = _names(settings, dataset)
+    if len(names) != 1:
+        raise VersionNotFoundError(
+            f"expected --dataset with one of {', '.join(names)}"
+            if names
+            else f"expected a champion in {settings.models}, found none yet;"
+            " train one: digits retrain --dataset mnist-5k"
+        )
+    return names[0]
 
 
 def describe(settings: Settings, dataset: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from flows.champion import champion, rollback
 from flows.history import find_run, history, open_runs, show
 from flows.notify import notify
+from flows.predict import predict
 from flows.report_page import report
 from storage.errors import DigitsError
 from storage.records import (
@@ -147,7 +148,7 @@ def up(port: int | None) -> None:
     run_until_stopped(read_settings(), port)
 
 
-for command in (history, show, report, champion, rollback, notify):
+for command in (history, show, report, champion, predict, rollback, notify):
     cli.add_command(command)
 
 

@@ -12,6 +12,7 @@ DigitsError                   exit code 1 unless stated
 ├── ModelStoreError           the model store cannot be read or written
 │   ├── DamagedModelError     a file of a version is not what its digest says
 │   └── VersionNotFoundError  no champion yet, or no such version to roll back to
+├── ImageError                an image that cannot be read, or without a digit on it
 └── ServerError               no Prefect server could be reached or started
 
 Each message is one line: what was expected, what was received, what to do.
@@ -70,6 +71,10 @@ class DamagedModelError(ModelStoreError):
 
 class VersionNotFoundError(ModelStoreError):
     """No champion yet, or no such version to roll back to."""
+
+
+class ImageError(DigitsError):
+    """An image cannot be read, or there is no digit on it."""
 
 
 class ServerError(DigitsError):

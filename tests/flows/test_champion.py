@@ -42,7 +42,7 @@ def test_before_the_first_champion_it_says_what_to_do(digits, home):
     assert missing.stderr == "Error: expected a champion of mnist, found none yet\n"
     nothing = digits("rollback")
     assert nothing.returncode == 1
-    assert "expected a champion to roll back from, found none" in nothing.stderr
+    assert "found none yet; train one: digits retrain" in nothing.stderr
     assert not home.exists()
 
 
