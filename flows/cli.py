@@ -15,6 +15,7 @@ from flows.history import find_run, history, open_runs, show
 from flows.notify import notify
 from flows.predict import predict
 from flows.report_page import report
+from flows.serve import serve
 from storage.errors import DigitsError
 from storage.records import (
     ARCHITECTURES,
@@ -148,7 +149,7 @@ def up(port: int | None) -> None:
     run_until_stopped(read_settings(), port)
 
 
-for command in (history, show, report, champion, predict, rollback, notify):
+for command in (history, show, report, champion, predict, serve, rollback, notify):
     cli.add_command(command)
 
 

@@ -30,8 +30,8 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
     from serving.champion import load_champion
 
     settings = read_settings()
-    classifier = load_champion(settings.models, only_dataset(settings, dataset))
-    answers = [_answer(classifier, file) for name in files for file in _files(name)]
+    champion = load_champion(settings.models, only_dataset(settings, dataset))
+    answers = [_answer(champion.classifier, file) for name in files for file in _files(name)]
     failed = [answer for answer in answers if "error" in answer]
     if form:
         print_records(answers, form)
@@ -56,6 +56,7 @@ def _files(name: str) -> Iterator[str]:
 
 def _answer(classifier: Any, file: str) -> dict[str, Any]:
     """Digit, probability and runner-up as JSON values, or the error."""
+    from serving.answers import answer
     from serving.normalise import normalise, read_image
 
     try:
@@ -65,16 +66,9 @@ def _answer(classifier: Any, file: str) -> dict[str, Any]:
         # A path with a NUL is a ValueError.
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return {"file": file, "error": why}
-    (probabilities,) = classifier.probabilities(image[None]).tolist()
-    second, first = sorted(range(10), key=probabilities.__getitem__)[-2:]
-    return {
-        "file": file,
-        "digit": first,
-        "probability": round(probabilities[first], 6),
-        "runner_up": second,
-        "runner_up_probability": round(probabilities[second], 6),
-        "version": classifier.version.name,
-    }
+    found = answer(classifier, image)
+    del found["probabilities"]
+    return {"file": file, **found, "version": classifier.version.name}
 
 
 def _print(answers: list[dict[str, Any]]) -> None:

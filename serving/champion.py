@@ -1,13 +1,40 @@
-"""The champion, ready to answer."""
+"""The champion, ready to answer, and followed as the pointer moves."""
 
+import logging
+import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from storage.classifier import Classifier, load_classifier
-from storage.errors import DamagedModelError, VersionNotFoundError
+from storage.errors import DamagedModelError, ModelStoreError, VersionNotFoundError
 from storage.model_store import ModelStore
+from storage.records import Pointer
+
+# A new champion answers within a second: it is looked for so often, and loaded in a tenth.
+PERIOD_S = 0.25
+# A version that was refused may be mended, or its disk come back.
+RETRY_S = 5
+
+log = logging.getLogger("digits")
 
 
-def load_champion(models: Path, dataset: str) -> Classifier:
+@dataclass(frozen=True)
+class Champion:
+    """A model in use.
+
+    Args:
+        dataset: The name under which it is kept.
+        pointer: What named it.
+        classifier: Answers for it.
+    """
+
+    dataset: str
+    pointer: Pointer
+    classifier: Classifier
+
+
+def load_champion(models: Path, dataset: str) -> Champion:
     """Load the champion of a dataset; each byte is checked, and its golden batch tried.
 
     Args:
@@ -21,7 +48,8 @@ def load_champion(models: Path, dataset: str) -> Classifier:
     store = ModelStore(models, dataset)
     while pointer := store.champion():
         try:
-            return load_classifier(store.version(pointer.version), pointer.digest)
+            classifier = load_classifier(store.version(pointer.version), pointer.digest)
+            return Champion(dataset, pointer, classifier)
         except DamagedModelError as error:
             # After many swaps in a moment the version may have been removed.
             if store.champion() == pointer:
@@ -31,3 +59,63 @@ def load_champion(models: Path, dataset: str) -> Classifier:
     raise VersionNotFoundError(
         f"expected a champion of {dataset}, found none yet; train one: digits retrain"
     )
+
+
+class Follower:
+    """Keeps the champion loaded, whichever it is: promotions and rollbacks are followed.
+
+    A champion that may not be put to use is refused, and the last good one stays.
+
+    Args:
+        models: Folder of all datasets' models.
+        dataset: The name under which the champion is kept.
+
+    Raises:
+        VersionNotFoundError: If there is none yet.
+        DamagedModelError: If it may not be put to use.
+    """
+
+    def __init__(self, models: Path, dataset: str) -> None:
+        self._models = models
+        self._store = ModelStore(models, dataset)
+        self._ended = threading.Event()
+        self._tried: Pointer | None = None
+        self._retry_at = 0.0
+        self.champion = load_champion(models, dataset)
+        self.refused: str | None = None
+        """Why the model that the pointer names is not the one that answers; None if it is."""
+
+    def start(self) -> None:
+        """Follow the pointer from now on, in a thread."""
+        self._ended.clear()
+        threading.Thread(target=self._follow, name="follow", daemon=True).start()
+
+    def stop(self) -> None:
+        """Follow it no longer."""
+        self._ended.set()
+
+    def look(self) -> None:
+        """See where the pointer points; whoever answers meanwhile is not disturbed."""
+        try:
+            pointer = self._store.champion()
+            if pointer == self.champion.pointer:
+                self.refused = None
+            elif pointer != self._tried or time.monotonic() >= self._retry_at:
+                self._tried = pointer
+                self._load()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the last good model answers
+            self._retry_at = time.monotonic() + RETRY_S
+            said = str(error) if isinstance(error, ModelStoreError) else repr(error)
+            if said != self.refused:
+                version = self.champion.pointer.version
+                log.warning("%s keeps answering: %s", version, said)
+            self.refused = said
+
+    def _load(self) -> None:
+        loaded = load_champion(self._models, self.champion.dataset)
+        before, self.champion, self.refused = self.champion, loaded, None
+        log.info("%s answers instead of %s", loaded.pointer.version, before.pointer.version)
+
+    def _follow(self) -> None:
+        while not self._ended.wait(PERIOD_S):
+            self.look()

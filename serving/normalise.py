@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter, ImageOps
 from storage.errors import ImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 25_000_000
 SIDE, FIT, CENTRE = 28, 20, 14
 
 # The ink is looked for at this size; a digit needs no more.

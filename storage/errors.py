@@ -12,7 +12,9 @@ DigitsError                   exit code 1 unless stated
 ├── ModelStoreError           the model store cannot be read or written
 │   ├── DamagedModelError     a file of a version is not what its digest says
 │   └── VersionNotFoundError  no champion yet, or no such version to roll back to
+├── CorrectionNotFoundError   no such correction, or more than one
 ├── ImageError                an image that cannot be read, or without a digit on it
+├── ServeError                the address cannot be listened on
 └── ServerError               no Prefect server could be reached or started
 
 Each message is one line: what was expected, what was received, what to do.
@@ -75,6 +77,14 @@ class VersionNotFoundError(ModelStoreError):
 
 class ImageError(DigitsError):
     """An image cannot be read, or there is no digit on it."""
+
+
+class CorrectionNotFoundError(DigitsError):
+    """No such correction, or more than one that fits."""
+
+
+class ServeError(DigitsError):
+    """The address cannot be listened on."""
 
 
 class ServerError(DigitsError):

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, T
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest migration; a test holds it against Alembic's head."""
 
 
@@ -102,6 +102,14 @@ class Run(Base):
     duplicates: Mapped[int | None]
     pixel_drift: Mapped[float | None]
     label_drift: Mapped[float | None]
+    corrections: Mapped[bool | None]
+    corrections_share: Mapped[float | None]
+    corrections_used: Mapped[int | None]
+    corrections_dropped: Mapped[int | None]
+    corrections_digest: Mapped[str | None]
+    field_total: Mapped[int | None]
+    field_correct: Mapped[int | None]
+    champion_field_correct: Mapped[int | None]
     weights_digest: Mapped[str | None]
     code_commit: Mapped[str | None]
     code_dirty: Mapped[bool | None]
@@ -124,6 +132,22 @@ class Promotion(Base):
     actor: Mapped[str]
     reason: Mapped[str] = mapped_column(Text)
     swapped_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class Correction(Base):
+    """An image and the digit that a person says it shows. ``docs/metrics.md`` says more."""
+
+    __tablename__ = "corrections"
+
+    dataset: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    image: Mapped[bytes]
+    label: Mapped[int]
+    predicted: Mapped[int | None]
+    version: Mapped[str | None]
+    corrected_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    actor: Mapped[str]
+    revoked_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
 
 class EpochRow(Base):

@@ -5,7 +5,7 @@ A plain dataclass, not pydantic-settings: that library alone costs `digits histo
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -25,6 +25,7 @@ class Settings:
         models: Folder of the model store.
         lease_s: Seconds without a sign of life after which a run counts as lost.
         keep_versions: Predecessors of the champion that are kept for a rollback.
+        api_token: What callers of `digits serve` have to name; None means nothing.
     """
 
     home: Path
@@ -32,10 +33,11 @@ class Settings:
     models: Path
     lease_s: float
     keep_versions: int
+    api_token: str | None = field(default=None, repr=False)
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read DIGITS_HOME, _DATABASE_URL, _MODELS_URL, _LEASE_S and _KEEP_VERSIONS.
+    """Read DIGITS_HOME, _DATABASE_URL, _MODELS_URL, _LEASE_S, _KEEP_VERSIONS and _API_TOKEN.
 
     Raises:
         InvalidParameterError: If DIGITS_MODELS_URL is no local folder, DIGITS_LEASE_S no
@@ -58,6 +60,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         keep_versions=int(
             _number(environment, "DIGITS_KEEP_VERSIONS", 10, "a whole number from 1 to 1000", 1000)
         ),
+        api_token=environment.get("DIGITS_API_TOKEN") or None,
     )
 
 
