@@ -71,7 +71,7 @@ def rollback(dataset: str | None, to: str | None, why: str, as_json: bool) -> No
     settings = read_settings()
     name = only_dataset(settings, dataset)
     store = ModelStore(settings.models, name, settings.keep_versions)
-    store.rollback(to, actor=f"{_user()}@{socket.gethostname()}", reason=why)
+    store.rollback(to, actor=whoever(), reason=why)
     entry = describe(settings, name)
     if as_json:
         print_json(entry)
@@ -212,8 +212,10 @@ def _mend_promotions(settings: Settings, store: Any) -> None:
         click.echo(f"The table of promotions waits for the next run: {error}", err=True)
 
 
-def _user() -> str:
+def whoever() -> str:
+    """Who gives this command, as user@host."""
     try:
-        return getpass.getuser()
+        user = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in some containers
-        return "unknown"
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from flows.champion import champion, rollback
+from flows.corrections import corrections
 from flows.history import find_run, history, open_runs, show
 from flows.notify import notify
 from flows.predict import predict
@@ -21,6 +22,7 @@ from storage.records import (
     ARCHITECTURES,
     BATCH_SIZE,
     CHAMPION_RULES,
+    CORRECTIONS_SHARE,
     EPOCHS,
     LEARNING_RATE,
     MARGIN,
@@ -93,6 +95,14 @@ def cli() -> None:
     help="Distance (Jensen-Shannon, 0 to 1) that the data may have from the champion's.",
 )  # fmt: skip
 @click.option(
+    "--corrections/--no-corrections", default=Recipe.corrections, show_default=True,
+    help="Whether it learns from what people corrected.",
+)  # fmt: skip
+@click.option(
+    "--corrections-share", type=float, default=Recipe.corrections_share, show_default=True,
+    help=f"Share of an epoch's images that come from corrections at most: {CORRECTIONS_SHARE}.",
+)  # fmt: skip
+@click.option(
     "--like", metavar="RUN", help="Repeat a run: what is not given here is taken from its row."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the run's row as JSON.")
@@ -149,7 +159,7 @@ def up(port: int | None) -> None:
     run_until_stopped(read_settings(), port)
 
 
-for command in (history, show, report, champion, predict, serve, rollback, notify):
+for command in (history, show, report, champion, predict, serve, corrections, rollback, notify):
     cli.add_command(command)
 
 

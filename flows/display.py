@@ -20,7 +20,7 @@ WIDE = 120
 BARS = "▁▂▃▄▅▆▇█"
 DECIDE_WEIGHTS = (
     "data_digest", "architecture", "epochs", "batch_size", "learning_rate", "seed",
-    "code_commit", "code_dirty", "versions", "host",
+    "code_commit", "code_dirty", "versions", "host", "corrections_digest", "corrections_share",
 )  # fmt: skip
 COLOURS = {
     Status.RUNNING: "cyan",

@@ -7,6 +7,7 @@ from storage.settings import read_settings
 from tasks import parameters
 from tasks.announce import announce
 from tasks.build import build
+from tasks.corrections import add_corrections
 from tasks.evaluate import evaluate
 from tasks.gate import gate
 from tasks.keras_import import import_keras_meanwhile
@@ -37,6 +38,8 @@ def retrain(
     champion_rule: parameters.ChampionRule = "not-worse",
     margin: parameters.Margin = 0,
     max_drift: parameters.Share = 0.2,
+    corrections: bool = False,
+    corrections_share: parameters.CorrectionsShare = 0.1,
 ) -> State[None]:
     """Train a challenger, and promote it if it passes the gate.
 
@@ -54,17 +57,18 @@ def retrain(
         champion_rule: What the comparison with the champion on the same images asks for.
         margin: Test images by which non-inferior may be behind the best champion ever.
         max_drift: Jensen-Shannon distance that the data may have from the champion's, 0 to 1.
+        corrections: Whether it learns from what people corrected in the dataset's answers.
+        corrections_share: Share of an epoch's images that come from corrections at most.
     """
     recipe = make_recipe(**locals())  # they take the same parameters
     import_keras_meanwhile()
     with record(recipe, read_settings()) as run:
-        data = load(recipe.source)
-        run.loaded(data)
+        data = run.loaded(load(recipe.source))
         run.checked(validate(data, run.champion_data(), recipe.max_drift))
+        data = add_corrections(run, data)
         training, test = preprocess(data)
         model = build(recipe)
-        curve = train(model, training, recipe)
-        run.trained(curve)
+        curve = run.trained(train(model, training, recipe))
         evaluation = evaluate(model, test)
         stage(run, model, data, evaluation)
         while run.outcome is None:  # once, and again if the champion changed meanwhile

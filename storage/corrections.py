@@ -57,6 +57,8 @@ class Corrections:
         if any(image.min() == image.max() for image in images):
             raise ImageError("expected a digit on the image, received one without any ink")
         now = datetime.now(UTC)
+        # Who does not say what was predicted leaves what is known of it.
+        said = {} if predicted is None else {"predicted": predicted, "version": version}
         digests = []
         with explained(self._engine.url), Session(self._engine) as session, session.begin():
             for image, label in zip(images, labels, strict=True):
@@ -68,8 +70,7 @@ class Corrections:
                         digest=digests[-1],
                         image=content,
                         label=int(label),
-                        predicted=predicted,
-                        version=version,
+                        **said,
                         corrected_at=now,
                         actor=actor,
                         revoked_at=None,

@@ -35,6 +35,7 @@ BATCH_SIZE = Bounds(1, 65536, "whole number")
 LEARNING_RATE = Bounds(1e-6, 1)
 SEED = Bounds(0, 2**32 - 1, "whole number")
 SHARE = Bounds(0, 1)
+CORRECTIONS_SHARE = Bounds(0, 0.5)
 MARGIN = Bounds(0, 100_000, "whole number")
 
 
@@ -68,6 +69,8 @@ class Recipe:
         margin: Test images by which ``non-inferior`` lets a challenger be behind.
         max_drift: Jensen-Shannon distance, in [0, 1], that the training data may have from
             the champion's.
+        corrections: Whether it learns from what people corrected.
+        corrections_share: Of an epoch's images, in [0, 0.5], that come from them at most.
 
     Raises:
         InvalidParameterError: If a value is out of bounds.
@@ -86,6 +89,8 @@ class Recipe:
     champion_rule: str = "not-worse"
     margin: int = 0
     max_drift: float = 0.2
+    corrections: bool = False
+    corrections_share: float = 0.1
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME_PATTERN, self.dataset):
@@ -103,6 +108,7 @@ class Recipe:
         SHARE.check("min_recall", self.min_recall)
         MARGIN.check("margin", self.margin)
         SHARE.check("max_drift", self.max_drift)
+        CORRECTIONS_SHARE.check("corrections_share", self.corrections_share)
         if self.margin and self.champion_rule != "non-inferior":
             raise InvalidParameterError(
                 f"margin: expected 0 with the champion rule {self.champion_rule},"

@@ -8,9 +8,11 @@ from prefect.cache_policies import NO_CACHE
 
 from storage.classifier import GOLDEN_TOLERANCE
 from storage.records import Decision, Evaluation, Recipe, Rule
-from tasks.measure import Measurements, Score, interval, mcnemar
+from tasks.measure import FieldScore, Measurements, Score, interval, mcnemar
 
 SIGNIFICANCE = 0.05
+# Of fewer field images a single one decides too much.
+MIN_FIELD = 50
 PHRASES = {
     "not-worse": "not worse than",
     "better": "better than",
@@ -40,6 +42,7 @@ def gate(measurements: Measurements, recipe: Recipe) -> Decision:
             _faithful(challenger, measurements.trained),
             _champion(evaluation, measurements, recipe),
             _rollback(measurements),
+            *_field(challenger.field, measurements.champion),
         )
     )
 
@@ -153,6 +156,22 @@ def _correct(score: Score | str | None) -> int | str:
     if not score.golden_difference <= GOLDEN_TOLERANCE:
         return f"its golden batch is {score.golden_difference:.1g} off"
     return score.evaluation.correct
+
+
+def _field(ours: FieldScore | None, champion: Score | str | None) -> tuple[Rule, ...]:
+    """No rule without a field set: then there is nothing that people corrected."""
+    if ours is None:
+        return ()
+    required = f"corrections never trained on: not worse than the champion, from {MIN_FIELD} on"
+    measured = f"{ours.correct:,} of {ours.total:,} right"
+    if ours.total < MIN_FIELD:
+        return (Rule("field", required, f"{measured}: too few", passed=True),)
+    if champion is None:
+        return (Rule("field", required, f"{measured}; there is no champion yet", passed=True),)
+    if isinstance(champion, str) or champion.field is None:
+        return (Rule("field", required, f"{measured}; the champion was not scored", passed=False),)
+    measured += f" against {champion.field.correct:,}"
+    return (Rule("field", required, measured, passed=ours.correct >= champion.field.correct),)
 
 
 def _rollback(measurements: Measurements) -> Rule:

@@ -109,3 +109,14 @@ def _content(path: Path) -> bytes:
         raise InvalidDataError(
             f"{path}: expected a readable IDX file, received: {error}; copy it again"
         ) from error
+
+
+def write_images(path: Path, content: bytes) -> None:
+    """Write images of 28 x 28, a byte for each pixel, as an IDX file."""
+    shape = np.array([IMAGES_MAGIC, len(content) // 784, 28, 28], ">u4")
+    path.write_bytes(shape.tobytes() + content)
+
+
+def write_labels(path: Path, content: bytes) -> None:
+    """Write labels, a byte for each, as an IDX file."""
+    path.write_bytes(np.array([LABELS_MAGIC, len(content)], ">u4").tobytes() + content)

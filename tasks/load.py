@@ -4,7 +4,7 @@ import hashlib
 import logging
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ class Dataset:
         test_images: As train_images, shape (m, 28, 28).
         test_labels: As train_labels, shape (m,).
         digest: SHA-256 of dtype, shape and content of the four, hexadecimal.
+        field_images: As train_images, shape (k, 28, 28): corrections that are never trained
+            on, for the gate.
+        field_labels: As train_labels, shape (k,).
     """
 
     train_images: NDArray[np.uint8]
@@ -40,6 +43,10 @@ class Dataset:
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.uint8]
     digest: str
+    field_images: NDArray[np.uint8] = field(
+        default_factory=lambda: np.empty((0, 28, 28), dtype=np.uint8)
+    )
+    field_labels: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
 
 
 def is_unavailable(_task: object, _run: object, state: Any) -> bool:

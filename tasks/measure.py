@@ -30,6 +30,19 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class FieldScore:
+    """What a model does with the field set.
+
+    Args:
+        correct: Images right.
+        total: Images; may be 0.
+    """
+
+    correct: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Score:
     """What a stored model does.
 
@@ -38,11 +51,13 @@ class Score:
         golden_difference: Largest difference of a probability, on the golden batch, from
             what Keras said; may be NaN.
         mistakes: Those that it is surest of, the surest first.
+        field: On the field set; None without one.
     """
 
     evaluation: Evaluation
     golden_difference: float
     mistakes: tuple[Mistake, ...] = ()
+    field: FieldScore | None = None
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def make_recipe(
         seed: None draws one.
         min_accuracy: None means the dataset's own.
         min_recall: None means the dataset's own.
-        **gate: See Recipe: confident, champion_rule, margin and max_drift.
+        **gate: See Recipe: confident and all that follow it, but min_recall.
 
     Raises:
         InvalidParameterError: If a value is out of bounds.

@@ -38,9 +38,9 @@ class RunInProgress:
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
         self.recipe = recipe
         self._reports = settings.home / "reports"
-        engine = open_database(settings.database_url)
-        self.runs = Runs(engine, settings.lease_s)
-        self.promotions = Promotions(engine)
+        self.engine = open_database(settings.database_url)
+        self.runs = Runs(self.engine, settings.lease_s)
+        self.promotions = Promotions(self.engine)
         self.store = ModelStore(settings.models, recipe.dataset, settings.keep_versions)
         close_dead_runs(self.runs, settings.models)
         self.lineage: dict[str, Any] = lineage()
@@ -59,13 +59,14 @@ class RunInProgress:
         """
         self.runs.note(self.id, **columns)
 
-    def loaded(self, dataset: Dataset) -> None:
-        """Write what the run is trained on."""
+    def loaded(self, dataset: Dataset) -> Dataset:
+        """Write what the run is trained on, and give it back."""
         self.lineage["data_digest"] = dataset.digest
         self.note(data_digest=dataset.digest, train_total=len(dataset.train_images))
+        return dataset
 
-    def trained(self, curve: list[Epoch]) -> None:
-        """Write the learning curve, and its last point and the seconds of all into the row."""
+    def trained(self, curve: list[Epoch]) -> list[Epoch]:
+        """Write the learning curve, its last point and its seconds too, and give it back."""
         self.runs.add_epochs(
             self.id, ((epoch.loss, epoch.accuracy, epoch.duration_s) for epoch in curve)
         )
@@ -74,6 +75,7 @@ class RunInProgress:
             train_accuracy=curve[-1].accuracy,
             fit_s=sum(epoch.duration_s for epoch in curve),
         )
+        return curve
 
     def champion_data(self) -> Statistics | None:
         """How the champion's training data is distributed; None where that is not known."""
@@ -102,6 +104,8 @@ class RunInProgress:
         """Write what was measured and decided; what is not finite, or counted from it, is empty."""
         stored, champion = measurements.challenger, measurements.champion
         theirs = champion.evaluation if isinstance(champion, Score) else None
+        field = stored.field if isinstance(stored, Score) else None
+        their_field = champion.field if theirs and isinstance(champion, Score) else None
         if theirs and theirs.finite_loss is None:
             theirs = None
         evaluation = stored.evaluation if isinstance(stored, Score) else measurements.trained
@@ -124,6 +128,8 @@ class RunInProgress:
             champion_correct=theirs.correct if theirs else None,
             only_challenger_correct=measurements.only_challenger if compared else None,
             only_champion_correct=measurements.only_champion if compared else None,
+            field_correct=field.correct if field and total else None,
+            champion_field_correct=their_field.correct if their_field and compared else None,
             rules=[asdict(rule) for rule in decision.rules],
         )
 

@@ -17,7 +17,7 @@ from storage.model_store import ModelStore
 from storage.records import Evaluation, Pointer, Swap
 from storage.settings import PROJECT
 from tasks.load import Dataset
-from tasks.measure import Measurements, Mistake, Score
+from tasks.measure import FieldScore, Measurements, Mistake, Score
 from tasks.record import RunInProgress
 from tasks.scorer import BEST, CHALLENGER, CHAMPION
 
@@ -51,7 +51,10 @@ def _measure(run: RunInProgress, dataset: Dataset, trained: Evaluation) -> Measu
     except ModelStoreError as error:
         scores = _in_a_new_process(models, dataset)
         return Measurements(
-            trained, _score_of(scores, CHALLENGER), str(error), compared_with=_pointer(store)
+            trained,
+            _score_of(scores, CHALLENGER, dataset),
+            str(error),
+            compared_with=_pointer(store),
         )
     champion = history.swaps[-1] if history.swaps else None
     if champion:
@@ -62,9 +65,9 @@ def _measure(run: RunInProgress, dataset: Dataset, trained: Evaluation) -> Measu
     scores = _in_a_new_process(models, dataset)
     return Measurements(
         trained=trained,
-        challenger=_score_of(scores, CHALLENGER),
-        champion=_score_of(scores, CHAMPION) if champion else None,
-        best=_score_of(scores, BEST) if best else None,
+        challenger=_score_of(scores, CHALLENGER, dataset),
+        champion=_score_of(scores, CHAMPION, dataset) if champion else None,
+        best=_score_of(scores, BEST, dataset) if best else None,
         compared_with=champion.pointer if champion else None,
         only_challenger=scores.get("only_challenger"),
         only_champion=scores.get("only_champion"),
@@ -85,19 +88,27 @@ def _pointer(store: ModelStore) -> Pointer | None:
         return None
 
 
-def _score_of(scores: dict[str, Any], name: str) -> Score | str:
+def _score_of(scores: dict[str, Any], name: str, dataset: Dataset) -> Score | str:
     found = scores[name]
     if "error" in found:
         return str(found["error"])
     confusion = tuple(tuple(row) for row in found["confusion"])
     mistakes = tuple(Mistake(*mistake) for mistake in found["mistakes"])
-    return Score(Evaluation(found["loss"], confusion), found["golden_difference"], mistakes)
+    total = len(dataset.field_labels)
+    field = FieldScore(found["field_correct"], total) if total else None
+    return Score(Evaluation(found["loss"], confusion), found["golden_difference"], mistakes, field)
 
 
 def _in_a_new_process(models: dict[str, tuple[str, str]], dataset: Dataset) -> dict[str, Any]:
     """What ``tasks.scorer`` says; if it says nothing, the same error for every model."""
     test_set = io.BytesIO()
-    np.savez(test_set, images=dataset.test_images, labels=dataset.test_labels)
+    np.savez(
+        test_set,
+        images=dataset.test_images,
+        labels=dataset.test_labels,
+        field_images=dataset.field_images,
+        field_labels=dataset.field_labels,
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "tasks.scorer", json.dumps(models)],

@@ -1,9 +1,10 @@
 """Score stored models on the test set, in a process of its own: ``python -m tasks.scorer``.
 
-It takes the test set on standard input (npz: images, labels) and, as its one argument, JSON
-with the models to score: by name a folder and the digest of its manifest. It prints JSON: by
-name an evaluation and the golden difference, or the error; and, where challenger and champion
-both answered, their discordant pairs. Neither Prefect nor TensorFlow is imported here.
+It takes the test set on standard input (npz: images, labels; and of the field set field_images,
+field_labels) and, as its one argument, JSON with the models to score: by name a folder and the
+digest of its manifest. It prints JSON: by name an evaluation, the golden difference and how many
+of the field set are right, or the error; and, where challenger and champion both answered, their
+discordant pairs. Neither Prefect nor TensorFlow is imported here.
 """
 
 import io
@@ -26,7 +27,11 @@ MISTAKES = 24
 
 
 def score(
-    models: dict[str, tuple[str, str]], images: NDArray[np.uint8], labels: NDArray[np.uint8]
+    models: dict[str, tuple[str, str]],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    field_images: NDArray[np.uint8] | None = None,
+    field_labels: NDArray[np.uint8] | None = None,
 ) -> dict[str, Any]:
     """Score each model on the same images.
 
@@ -34,6 +39,8 @@ def score(
         models: Folder and manifest's digest, by CHALLENGER, CHAMPION or BEST.
         images: uint8, shape (n, 28, 28).
         labels: Integers, shape (n,), 0 to 9.
+        field_images: uint8, shape (k, 28, 28): the field set; k may be 0.
+        field_labels: Integers, shape (k,), 0 to 9.
 
     Returns:
         JSON values, as the module says.
@@ -49,6 +56,7 @@ def score(
                 classifier = load_classifier(Path(folder), digest)
             probabilities = classifier.probabilities(images)
             golden_difference = classifier.golden_difference()
+            field_correct = _correct(classifier, field_images, field_labels)
         except DamagedModelError as error:
             scores[name] = {"error": str(error)}
             continue
@@ -58,6 +66,7 @@ def score(
             "loss": evaluation.loss,
             "confusion": evaluation.confusion,
             "golden_difference": golden_difference,
+            "field_correct": field_correct,
             "mistakes": [astuple(m) for m in surest_mistakes(probabilities, labels, MISTAKES)],
         }
     if {CHALLENGER, CHAMPION} <= right.keys():
@@ -66,7 +75,16 @@ def score(
     return scores
 
 
+def _correct(classifier: Classifier, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> int:
+    """Images right; one of which an answer is not finite is wrong."""
+    if images is None or not len(images):
+        return 0
+    probabilities = classifier.probabilities(images)
+    finite = np.isfinite(probabilities).all(axis=1)
+    return int((finite & (probabilities.argmax(axis=1) == labels)).sum())
+
+
 if __name__ == "__main__":
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as test_set:
-        answer = score(json.loads(sys.argv[1]), test_set["images"], test_set["labels"])
+        answer = score(json.loads(sys.argv[1]), **test_set)
     sys.stdout.write(json.dumps(answer))

@@ -114,26 +114,46 @@ def at_once(tmp_path: Path) -> AtOnce:
     return run
 
 
+Write = Callable[[Path], None]
+
+
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], None]:
+def tiny_model(tiny_models: Callable[[int], Write]) -> Write:
     """Write the smallest real model into a folder: model.tflite and its golden batch."""
+    return tiny_models(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Write]:
+    """By a seed: write the smallest real model, with weights of its own, into a folder."""
     import keras
     import numpy as np
 
-    made = tmp_path_factory.mktemp("tiny")
-    pixels = keras.Input((28, 28), dtype="uint8")
-    pooled = keras.layers.AveragePooling2D(14)(
-        keras.layers.Reshape((28, 28, 1))(keras.layers.Rescaling(1 / 255)(pixels))
-    )
-    answers = keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(pooled))
-    model = keras.Model(pixels, answers)
-    model.export(made / "model.tflite", format="litert", verbose=False)
-    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28)).astype(np.uint8)
-    probabilities = model.predict(images, verbose=0)
-    np.savez(made / "golden.npz", images=images, probabilities=probabilities)
+    made: dict[int, Path] = {}
 
-    def write(folder: Path) -> None:
-        for path in made.iterdir():
-            shutil.copy(path, folder)
+    def make(seed: int) -> Path:
+        folder = tmp_path_factory.mktemp("tiny")
+        keras.utils.set_random_seed(seed)
+        pixels = keras.Input((28, 28), dtype="uint8")
+        pooled = keras.layers.AveragePooling2D(14)(
+            keras.layers.Reshape((28, 28, 1))(keras.layers.Rescaling(1 / 255)(pixels))
+        )
+        answers = keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(pooled))
+        model = keras.Model(pixels, answers)
+        model.export(folder / "model.tflite", format="litert", verbose=False)
+        images = np.random.default_rng(0).integers(0, 256, (2, 28, 28)).astype(np.uint8)
+        probabilities = model.predict(images, verbose=0)
+        np.savez(folder / "golden.npz", images=images, probabilities=probabilities)
+        return folder
 
-    return write
+    def of(seed: int) -> Write:
+        if seed not in made:
+            made[seed] = make(seed)
+
+        def write(folder: Path) -> None:
+            for path in made[seed].iterdir():
+                shutil.copy(path, folder)
+
+        return write
+
+    return of
