@@ -12,6 +12,8 @@ from storage.errors import DigitsError, ImageError, InvalidDataError
 from storage.settings import read_settings
 
 IMAGES, LABELS = "corrections-images-idx3-ubyte", "corrections-labels-idx1-ubyte"
+# In the PNG files that we write: they are not to be normalised a second time.
+AS_IT_IS = ("Description", "28 x 28 as the model takes it")
 of_dataset = click.option(
     "--dataset", help="Whose: a name, or the folder.  [default: the only one with a champion]"
 )
@@ -146,8 +148,10 @@ def _export_idx(rows: Any, folder: Path) -> None:
 
 
 def _export_csv(rows: Any, path: Path) -> None:
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
+    note = PngImagePlugin.PngInfo()
+    note.add_text(*AS_IT_IS)
     folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -155,7 +159,7 @@ def _export_csv(rows: Any, path: Path) -> None:
         writer.writerow(("path", "label"))
         for row in rows:
             picture = folder / f"{row.digest[:16]}.png"
-            Image.frombytes("L", (28, 28), row.image).save(picture)
+            Image.frombytes("L", (28, 28), row.image).save(picture, pnginfo=note)
             writer.writerow((picture.relative_to(path.parent), row.label))
 
 
@@ -173,6 +177,8 @@ def _read_idx(folder: Path) -> tuple[Any, list[int]]:
 
 
 def _read_csv(path: Path) -> tuple[list[Any], list[int]]:
+    import numpy as np
+
     from serving.normalise import normalise, read_image
 
     images, labels = [], []
@@ -190,7 +196,9 @@ def _read_csv(path: Path) -> tuple[list[Any], list[int]]:
                 f" received {','.join(line)[:60]!r}"
             )
         try:
-            images.append(normalise(read_image((path.parent / line[0]).read_bytes())))
+            image = read_image((path.parent / line[0]).read_bytes())
+            as_it_is = AS_IT_IS in image.info.items() and image.size == (28, 28)
+            images.append(np.asarray(image.convert("L")) if as_it_is else normalise(image))
         except (OSError, ValueError, ImageError) as error:
             raise InvalidDataError(f"{path}, line {number}: {line[0]}: {error}") from error
         labels.append(int(line[1]))
