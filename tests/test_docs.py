@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
 PROMISES = (PROJECT / "docs/promises.md").read_text()
 # Commands that other tests run: they install, test, or run until Ctrl-C.
-TRIED_ELSEWHERE = ("make test", "digits up")
+TRIED_ELSEWHERE = ("make test", "digits up", "digits serve")
 
 
 def transcript() -> list[tuple[str, list[str]]]:
@@ -46,7 +46,7 @@ def test_the_readmes_commands_print_what_stands_below_them(tmp_path):
     if shutil.which("sqlite3") is None:
         pytest.skip("the README's example with SQLite's shell needs sqlite3")
     # A folder like the project's, with a home of its own below it.
-    for name in (".venv", "Makefile", "pyproject.toml", "constraints.txt"):
+    for name in (".venv", "Makefile", "pyproject.toml", "constraints.txt", "docs"):
         (tmp_path / name).symlink_to(PROJECT / name)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DIGITS_", "PREFECT_"))}
     environment = {

@@ -163,7 +163,7 @@ def test_a_row_of_an_older_release_gives_what_it_knows_and_the_rest_is_as_usual(
     run_id = runs.open(old, versions={}, host="here")
     sql.execute(
         "UPDATE runs SET confident = NULL, min_recall = NULL, champion_rule = NULL,"
-        " margin = NULL, max_drift = NULL"
+        " margin = NULL, max_drift = NULL, corrections = NULL, corrections_share = NULL"
     )
     said = parameters_of(runs.get(run_id))
     assert said == {
