@@ -1,6 +1,5 @@
 """``digits report``: a run's report as one HTML file, for who has no Prefect server at hand."""
 
-import webbrowser
 from html import escape
 from pathlib import Path
 
@@ -54,6 +53,8 @@ def report(run: str, out: Path | None, and_open: bool) -> None:
         raise DigitsError(f"expected to write {target}, received: {error}") from error
     click.echo(target)
     if and_open:
+        import webbrowser
+
         webbrowser.open(target.absolute().as_uri())
 
 

@@ -1,9 +1,11 @@
 """What the server's answers share: the champion, the corrections, and threads for slow work."""
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,9 @@ from serving.bounds import MAX_WAITING, Places
 from serving.champion import Champion, Follower
 from serving.metrics import Metrics
 from serving.normalise import normalise, read_image
-from storage.corrections import Corrections
+
+if TYPE_CHECKING:
+    from storage.corrections import Corrections
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,11 +29,13 @@ class Service:
 
     Args:
         follower: Keeps the champion that answers.
-        corrections: Where they are kept.
+        corrections: Gives where they are kept; called in the thread that writes them.
         token: What callers have to name; None means nothing.
     """
 
-    def __init__(self, follower: Follower, corrections: Corrections, token: str | None) -> None:
+    def __init__(
+        self, follower: Follower, corrections: Callable[[], Corrections], token: str | None
+    ) -> None:
         self.follower = follower
         self.token = token
         self.metrics = Metrics(follower)
@@ -73,7 +79,7 @@ class Service:
         said, version = answer(champion.classifier, image)["digit"], champion.pointer.version
         (digest,) = await self._in(
             self._writer,
-            lambda: self._corrections.add(
+            lambda: self._corrections().add(
                 image[None], [label], actor=actor, predicted=said, version=version
             ),
         )
@@ -87,7 +93,7 @@ class Service:
             CorrectionNotFoundError: If there is none that stands.
             DatabaseError: If the database cannot be written.
         """
-        await self._in(self._writer, lambda: self._corrections.revoke(digest))
+        await self._in(self._writer, lambda: self._corrections().revoke(digest))
 
     async def _in(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         """Do what takes longer in a thread; 503 if too many wait for one."""

@@ -4,6 +4,7 @@ A plain dataclass, not pydantic-settings: that library alone costs `digits histo
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
     Raises:
         InvalidParameterError: If DIGITS_MODELS_URL is no local folder, DIGITS_LEASE_S no
-            number of seconds from 1 to 86400, or DIGITS_KEEP_VERSIONS none from 1 to 1000.
+            number of seconds from 1 to 86400, DIGITS_KEEP_VERSIONS none from 1 to 1000, or
+            DIGITS_API_TOKEN nothing that an HTTP header can carry.
     """
     home = _absolute("DIGITS_HOME", environment.get("DIGITS_HOME") or str(PROJECT / "var"))
     if "?" in str(home):
@@ -60,8 +62,17 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         keep_versions=int(
             _number(environment, "DIGITS_KEEP_VERSIONS", 10, "a whole number from 1 to 1000", 1000)
         ),
-        api_token=environment.get("DIGITS_API_TOKEN") or None,
+        api_token=_token(environment.get("DIGITS_API_TOKEN")),
     )
+
+
+def _token(given: str | None) -> str | None:
+    if given and not re.fullmatch("[!-~]+", given):
+        raise InvalidParameterError(
+            "DIGITS_API_TOKEN: expected letters, digits and signs of ASCII without spaces,"
+            " received others; `openssl rand -hex 32` makes one"
+        )
+    return given or None
 
 
 def _folder(url: str | None, default: Path) -> Path:

@@ -39,7 +39,7 @@ def score(
         models: Folder and manifest's digest, by CHALLENGER, CHAMPION or BEST.
         images: uint8, shape (n, 28, 28).
         labels: Integers, shape (n,), 0 to 9.
-        field_images: uint8, shape (k, 28, 28): the field set; k may be 0.
+        field_images: uint8, shape (k, 28, 28): the field set; k may be 0, or it is left out.
         field_labels: Integers, shape (k,), 0 to 9.
 
     Returns:
@@ -75,9 +75,11 @@ def score(
     return scores
 
 
-def _correct(classifier: Classifier, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> int:
+def _correct(
+    classifier: Classifier, images: NDArray[np.uint8] | None, labels: NDArray[np.uint8] | None
+) -> int:
     """Images right; one of which an answer is not finite is wrong."""
-    if images is None or not len(images):
+    if images is None or labels is None or not len(images):
         return 0
     probabilities = classifier.probabilities(images)
     finite = np.isfinite(probabilities).all(axis=1)

@@ -258,9 +258,8 @@ def test_a_correction_is_kept_corrected_again_and_taken_back(serve, home):
 
 
 def test_without_a_database_it_predicts_and_says_that_no_correction_is_kept(serve, home):
-    _, client = serve()
-    (home / "metrics.db").unlink()
     (home / "metrics.db").mkdir()
+    _, client = serve()
 
     answer = client.post("/corrections", json={"image": IMAGE.tolist(), "label": 3})
 
@@ -280,15 +279,17 @@ def test_on_another_address_a_token_is_needed(serve, digits):
     assert done.returncode == 1 + 1
     assert "DIGITS_API_TOKEN" in done.stderr
 
-    process, client = serve("--host", "0.0.0.0", DIGITS_API_TOKEN="k-ü-1")  # noqa: S104, S106
-    sent = {"Authorization": "Bearer k-ü-1".encode()}
+    process, client = serve("--host", "0.0.0.0", DIGITS_API_TOKEN="k-1~")  # noqa: S104, S106
+    sent = {"Authorization": "Bearer k-1~"}
     for path in ("/champion", "/metrics"):
         assert client.get(path).status_code == 401
-        assert client.get(path, headers={"Authorization": "Bearer x"}).status_code == 401
+        for other in ("Bearer x", "Bearer k-1", b"Bearer k-1~\xff", "Basic k-1~"):
+            assert client.get(path, headers={"Authorization": other}).status_code == 401
     assert client.post("/predict", json=as_json(IMAGE)).status_code == 401
     assert client.post("/corrections", json={}).status_code == 401
     assert client.get("/healthz").status_code == client.get("/").status_code == 200
-    del sent
+    assert client.get("/champion", headers=sent).status_code == 200
+    assert client.post("/predict", json=as_json(IMAGE), headers=sent).status_code == 200
     assert "k-" not in process.output
 
 

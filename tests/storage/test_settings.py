@@ -111,3 +111,10 @@ def test_another_number_of_versions_than_1_to_1000_is_refused(told: str) -> None
 
 def test_the_number_of_versions_to_keep_is_what_it_is_told() -> None:
     assert read_settings({"DIGITS_KEEP_VERSIONS": "1"}).keep_versions == 1
+
+
+@pytest.mark.parametrize("token", ["k-ü", "two words", "line\n", "\x7f"])
+def test_a_token_that_no_header_carries_is_refused_and_not_told(token: str) -> None:
+    with pytest.raises(InvalidParameterError, match=r"^DIGITS_API_TOKEN: expected") as refused:
+        read_settings({"DIGITS_API_TOKEN": token})
+    assert token not in str(refused.value)
