@@ -237,7 +237,7 @@ def test_of_2000_test_images_drawn_anew_at_least_97_percent_are_right(
     own = {"DIGITS_HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / "prefect")}
     command = [DIGITS, "retrain", "--dataset", str(mnist_folder), "--name", "mnist", "--seed", "4"]
     subprocess.run(command, check=True, env=kept | own, capture_output=True)
-    classifier = load_champion(tmp_path / "models", "mnist")
+    classifier = load_champion(tmp_path / "models", "mnist").classifier
     data = load.fn(str(mnist_folder))
     images, labels = data.test_images[:2000], data.test_labels[:2000]
 
