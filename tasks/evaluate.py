@@ -27,7 +27,7 @@ def evaluate(model: keras.Model, examples: Examples) -> Evaluation:
         examples: The test set; it decides nothing but the gate.
     """
     predicted = model.predict(examples.inputs, batch_size=1000, verbose=0)
-    evaluation = measure(predicted, examples.targets.argmax(axis=1))
+    evaluation = measure(predicted, examples.labels)
     log.info(
         "test loss %.4f, accuracy %.4f (%s of %s)",
         evaluation.loss,

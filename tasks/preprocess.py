@@ -14,32 +14,47 @@ from tasks.load import Dataset
 class Examples:
     """Inputs and targets of the network, row by row.
 
+    All at once they take five times the memory of pixels and labels, so that training makes
+    them batch by batch.
+
     Args:
-        inputs: float32, shape (n, 784), in [0, 1].
-        targets: float32, shape (n, 10), one-hot.
+        pixels: uint8, shape (n, 784); 0 is paper, 255 is ink.
+        labels: Integers, shape (n,), 0 to 9.
     """
 
-    inputs: NDArray[np.float32]
-    targets: NDArray[np.float32]
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Examples":
+        return Examples(self.pixels[rows], self.labels[rows])
+
+    @property
+    def inputs(self) -> NDArray[np.float32]:
+        """float32, shape (n, 784), in [0, 1]."""
+        inputs = self.pixels.astype(np.float32)
+        inputs /= 255
+        return inputs
+
+    @property
+    def targets(self) -> NDArray[np.float32]:
+        """float32, shape (n, 10), one-hot."""
+        return np.eye(10, dtype=np.float32)[self.labels]
 
 
 @task(cache_policy=NO_CACHE)
 def preprocess(dataset: Dataset) -> tuple[Examples, Examples]:
-    """Flatten and scale the images, one-hot encode the labels; order is kept.
+    """Flatten the images; scaled, and the labels one-hot, they are when they are used.
 
     Args:
         dataset: Validated.
 
     Returns:
-        The training and the test examples.
+        The training and the test examples, in the dataset's order.
     """
     return (
-        _examples(dataset.train_images, dataset.train_labels),
-        _examples(dataset.test_images, dataset.test_labels),
+        Examples(dataset.train_images.reshape(-1, 784), dataset.train_labels),
+        Examples(dataset.test_images.reshape(-1, 784), dataset.test_labels),
     )
-
-
-def _examples(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Examples:
-    inputs = images.reshape(len(images), 784).astype(np.float32)
-    inputs /= 255
-    return Examples(inputs, np.eye(10, dtype=np.float32)[labels])

@@ -1,0 +1,226 @@
+"""Any compiled Keras model: our loop where it does what ``fit`` does, else ``fit`` itself."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, optimizers
+
+from tasks.fit import fit, suits_a_graph
+from tasks.load import Dataset
+from tasks.preprocess import Examples, preprocess
+
+BATCH = 50
+
+
+@pytest.fixture(scope="module")
+def examples(few: Dataset) -> Examples:
+    """130: not a multiple of the batch size."""
+    return preprocess.fn(few)[0][:130]
+
+
+def network(*hidden: Any, optimizer: Any = "sgd", **compiled: Any) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((784,)), *hidden, layers.Dense(10, activation="softmax")])
+    model.compile(optimizer, **{"loss": "categorical_crossentropy", **compiled})
+    return model
+
+
+def twin(model: keras.Model) -> keras.Model:
+    """The same weights, and an optimizer of its own."""
+    made = keras.models.clone_model(model)
+    made.set_weights(model.get_weights())
+    config = model.get_compile_config()
+    made.compile_from_config(config)
+    return made
+
+
+def fitted(model: keras.Model, examples: Examples, epochs: int = 1) -> list[tuple[float, float]]:
+    curve: list[tuple[float, float]] = []
+    fit(
+        model, examples, epochs=epochs, batch_size=BATCH, seed=0,
+        on_epoch_end=lambda loss, accuracy: curve.append((loss, accuracy)),
+    )  # fmt: skip
+    assert len(curve) == epochs
+    return curve
+
+
+def fitted_by_keras(model: keras.Model, examples: Examples) -> float:
+    """One epoch of Keras' own, in the order of the seed 0; its loss."""
+    told = examples[np.random.default_rng(0).permutation(len(examples))]
+    history = model.fit(told.inputs, told.targets, batch_size=BATCH, shuffle=False, verbose=0)
+    return float(history.history["loss"][0])
+
+
+def assert_alike(model: keras.Model, other: keras.Model) -> None:
+    for own, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(own, theirs, rtol=1e-3, atol=1e-5)
+
+
+NAMES = [
+    "SGD", "RMSprop", "Adam", "AdamW", "Adagrad", "Adadelta", "Adamax", "Nadam", "Ftrl", "Lion",
+    "Lamb", "Adafactor",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_optimizer_of_keras_compiled_by_xla_ends_where_fit_ends(
+    name: str, examples: Examples
+) -> None:
+    model = network(layers.Dense(16, activation="relu"), optimizer=getattr(optimizers, name)(1e-3))
+    other = twin(model)
+    assert suits_a_graph(model)
+    ((loss, _),) = fitted(model, examples)
+    assert loss == pytest.approx(fitted_by_keras(other, examples), rel=1e-4)
+    assert_alike(model, other)
+    assert int(model.optimizer.iterations) == 3
+
+
+def scheduled() -> optimizers.Optimizer:
+    schedule = optimizers.schedules.ExponentialDecay(0.01, decay_steps=1, decay_rate=0.5)
+    return optimizers.SGD(schedule, momentum=0.9, clipnorm=0.5, weight_decay=0.01, use_ema=True)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "optimizer"),
+    [
+        ([layers.Dense(8, kernel_regularizer="l2", kernel_constraint="non_neg")], "sgd"),
+        ([layers.Dense(8), layers.BatchNormalization(), layers.ReLU()], "sgd"),
+        ([layers.Reshape((28, 28, 1)), layers.Conv2D(2, 5, 2), layers.Flatten()], "adam"),
+        ([layers.Dense(8)], scheduled),
+        ([layers.Dense(8)], lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.01))),
+    ],
+    ids=["regularised", "normalised", "convolution", "schedule and clipping", "loss scaling"],
+)
+def test_what_a_model_may_be_made_of_ends_where_fit_ends(
+    hidden: list[Any], optimizer: Any, examples: Examples
+) -> None:
+    model = network(*hidden, optimizer=optimizer() if callable(optimizer) else optimizer)
+    other = twin(model)
+    assert suits_a_graph(model)
+    ((loss, _),) = fitted(model, examples)
+    assert loss == pytest.approx(fitted_by_keras(other, examples), rel=1e-4)
+    assert_alike(model, other)
+
+
+def test_a_model_in_bfloat16_is_trained_as_such(examples: Examples) -> None:
+    model = network(layers.Dense(16, dtype="mixed_bfloat16"), optimizer=optimizers.SGD(0.1))
+    assert suits_a_graph(model)
+    losses = [loss for loss, _ in fitted(model, examples, epochs=5)]
+    assert losses[-1] < losses[0]
+    assert {weight.dtype for weight in model.get_weights()} == {np.dtype("float32")}
+
+
+class Halving(optimizers.Optimizer):
+    """A user's own, and not for XLA: it calls Python."""
+
+    def __init__(self) -> None:
+        super().__init__(learning_rate=1.0)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        import tensorflow as tf
+
+        halved = tf.numpy_function(lambda value: value / 2, [variable], tf.float32)
+        variable.assign(tf.reshape(halved, variable.shape))
+
+
+def test_an_optimizer_that_xla_cannot_compile_is_left_to_tensorflow(examples: Examples) -> None:
+    model = network(optimizer=Halving())
+    before = model.get_weights()[0]
+    assert suits_a_graph(model)
+    fitted(model, examples)
+    np.testing.assert_array_equal(model.get_weights()[0], before / 8)
+
+
+class Counting(keras.Sequential):
+    """It has a training step of its own, which counts."""
+
+    def train_step(self, data: Any) -> Any:
+        self.steps = getattr(self, "steps", 0) + 1
+        return super().train_step(data)
+
+
+class Subclassed(keras.Model):
+    """A network that only its call knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = layers.Dense(10, activation="softmax")
+
+    def call(self, x: Any) -> Any:
+        return self.answer(x)
+
+
+def test_a_training_step_of_its_own_is_called(examples: Examples) -> None:
+    model = Counting([keras.Input((784,)), layers.Dense(10, activation="softmax")])
+    model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"], run_eagerly=True)
+    assert not suits_a_graph(model)
+    fitted(model, examples)
+    assert model.steps == 3
+
+
+@pytest.mark.parametrize("metrics", [["accuracy"], None])
+@pytest.mark.parametrize("kind", ["subclassed", "eager"])
+def test_where_our_loop_does_not_apply_fit_trains_in_our_order(
+    kind: str, metrics: list[str] | None, examples: Examples
+) -> None:
+    if kind == "subclassed":
+        model: keras.Model = Subclassed()
+        model.compile("sgd", "categorical_crossentropy", metrics=metrics)
+        model(examples.inputs[:1])
+    else:
+        model = network(metrics=metrics, run_eagerly=True)
+    assert not suits_a_graph(model)
+    other = network()
+    other.set_weights(model.get_weights())
+    ((loss, accuracy),) = fitted(model, examples)
+    assert loss == pytest.approx(fitted_by_keras(other, examples), rel=1e-5)
+    assert_alike(model, other)
+    assert 0 < accuracy < 1
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_each_epoch_has_an_order_of_its_own_and_takes_each_example_once(eager: bool) -> None:
+    # Of each image one pixel has ink, by which the first layer knows it.
+    seen: list[int] = []
+
+    class Noting(layers.Layer):
+        def call(self, x: Any) -> Any:
+            import tensorflow as tf
+
+            def note(values: Any) -> Any:
+                seen.extend(values.argmax(axis=1).tolist())
+                return values
+
+            noted = tf.numpy_function(note, [x], tf.float32)
+            return tf.ensure_shape(noted, x.shape)
+
+    pixels = np.eye(130, 784, dtype=np.uint8) * 255
+    one_each = Examples(pixels, np.arange(130, dtype=np.uint8) % 10)
+    model = network(Noting(), metrics=["accuracy"], run_eagerly=eager)
+    seen.clear()
+    fitted(model, one_each, epochs=2)
+    assert suits_a_graph(model) is not eager
+    first, second = seen[:130], seen[130:]
+    assert sorted(first) == sorted(second) == list(range(130))
+    assert first != second
+    shuffler = np.random.default_rng(0)
+    assert first == shuffler.permutation(130).tolist()
+    assert second == shuffler.permutation(130).tolist()
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_what_is_raised_at_the_end_of_an_epoch_ends_the_training(
+    eager: bool, examples: Examples
+) -> None:
+    ends = []
+
+    def stop(loss: float, accuracy: float) -> None:
+        ends.append(loss)
+        raise RuntimeError("enough")
+
+    model = network(run_eagerly=eager)
+    with pytest.raises(RuntimeError, match="enough"):
+        fit(model, examples, epochs=3, batch_size=BATCH, seed=0, on_epoch_end=stop)
+    assert len(ends) == 1
