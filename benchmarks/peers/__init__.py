@@ -1,0 +1,73 @@
+"""The seed procedure as others write it, each in an environment of its own: see ``PEERS``."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE.parents[1] / ".bench"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way through the seed procedure.
+
+    Args:
+        script: Takes a seed and a dataset, prints JSON with fit_s and accuracy.
+        packages: What its environment holds; peers with the same share it.
+        options: What the script is called with besides.
+        variables: Environment variables that it is called with.
+    """
+
+    script: Path
+    packages: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+JAX = ("jax==0.10.2", "keras==3.15.1")
+TORCH = ("torch==2.13.0", "numpy")
+PEERS = {
+    "Keras on JAX": Peer(HERE.parent / "plain_keras.py", JAX, variables={"KERAS_BACKEND": "jax"}),
+    "JAX scan": Peer(HERE / "jax_scan.py", JAX),
+    "PyTorch": Peer(HERE / "torch_mlp.py", TORCH),
+    "PyTorch compiled": Peer(
+        HERE / "torch_mlp.py", TORCH, ("--compile",),
+        {"TORCHINDUCTOR_CACHE_DIR": str(ENVIRONMENTS / "inductor")},
+    ),
+    "scikit-learn": Peer(HERE / "sklearn_mlp.py", ("scikit-learn==1.9.1",)),
+}  # fmt: skip
+
+
+def python_of(peer: Peer) -> Path | str:
+    """The Python of its environment, which is made on first use; or why there is none."""
+    name = peer.packages[0].partition("=")[0]
+    folder = ENVIRONMENTS / name
+    python, done = folder / "bin" / "python", folder / "installed"
+    wanted = "\n".join(peer.packages)
+    if done.exists() and done.read_text() == wanted:
+        return python
+    print(f"installing {', '.join(peer.packages)} into {folder}", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    said = "nothing was tried"
+    # uv knows where PyTorch's builds without CUDA are; pip takes what it is told to.
+    uv = shutil.which("uv") or str(HERE.parents[1] / ".venv" / "uv")
+    for install in (
+        [uv, "pip", "install", "--quiet", "--python", python, "--torch-backend", "cpu"],
+        [python, "-m", "pip", "install", "--quiet"],
+    ):
+        try:
+            installed = subprocess.run(
+                [*install, *peer.packages], check=False, capture_output=True, text=True
+            )
+        except OSError as error:
+            said = str(error)
+            continue
+        if installed.returncode == 0:
+            done.write_text(wanted)
+            return python
+        said = installed.stderr.strip().rpartition("\n")[2]
+    return f"could not be installed: {said}"
