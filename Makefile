@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint format constraints clean
+.PHONY: help run test test-slow lint bench format constraints clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -24,6 +24,9 @@ lint: $(VENV)/installed-dev ## ruff, ruff format, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(VENV)/installed-dev ## training beside its peers: a table, a CSV and a plot; half an hour
+	@$(BIN)/python -m benchmarks.training
+
 format: $(VENV)/installed-dev ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -32,8 +35,8 @@ constraints: $(VENV)/uv ## choose the newest versions anew, for constraints.txt
 	@$(VENV)/uv pip compile pyproject.toml --group dev --universal --upgrade --quiet \
 		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt
 
-clean: ## remove the environment; var/ stays
-	rm -rf $(VENV)
+clean: ## remove the environments; var/ stays
+	rm -rf $(VENV) .bench
 
 # uv of this machine where there is one, else its own in the environment.
 $(VENV)/uv:

@@ -63,7 +63,7 @@ def main() -> int:
     # Otherwise SIGTERM would leave the server running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     arguments = _arguments()
-    pythons = {name: python_of(peer) for name, peer in PEERS.items()}
+    pythons = {name: python_of(peer.packages) for name, peer in PEERS.items()}
     missing = {name: why for name, why in pythons.items() if isinstance(why, str)}
     measured: Measurements = {}
     with tempfile.TemporaryDirectory() as home, prefect_server(Path(home)) as environment:
@@ -72,11 +72,19 @@ def main() -> int:
             turn = seed % len(commands)
             for name, command in commands[turn:] + commands[:turn]:
                 own = _environment(name, environment, Path(home) / f"nothing-{seed}")
-                result = _measure(command, own)
+                if name in missing:
+                    continue
+                try:
+                    result = _measure(command, own)
+                except RuntimeError as error:
+                    if name not in PEERS:
+                        sys.exit(str(error))
+                    missing[name] = f"could not be run: {str(error).rpartition(chr(10))[2]}"
+                    continue
                 measured.setdefault(name, []).append(result)
                 print(f"seed {seed}  {name:26}{result.fit_s:6.1f} s of fit", file=sys.stderr)
     order = [name for name, _ in commands]
-    measured = {name: measured[name] for name in order}
+    measured = {name: measured[name] for name in order if name not in missing}
     _print_table(measured, missing)
     arguments.output.mkdir(parents=True, exist_ok=True)
     _write_csv(measured, arguments.output / "training.csv")
@@ -160,9 +168,10 @@ def _measure(command: list[str], environment: Mapping[str, str]) -> Measurement:
         output.seek(0)
         errors.seek(0)
         if process.returncode != 0:
-            sys.exit(
-                f"expected exit code 0 of {' '.join(command)},"
-                f" received {process.returncode}:\n{errors.read().decode(errors='replace')}"
+            said = errors.read().decode(errors="replace").strip()
+            raise RuntimeError(
+                f"expected exit code 0 of {' '.join(command)}, received {process.returncode}:"
+                f"\n{said}"
             )
         # Before it stands Keras' progress, if it had to download MNIST.
         result = json.loads(b"{" + output.read().partition(b"{")[2])

@@ -4,7 +4,9 @@ import hashlib
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[
 DIGEST = "digest"
 # Data that changes every night must not fill the disk.
 KEPT_DATASETS = 3
+ABANDONED_AFTER_S = 3600
 
 log = logging.getLogger("digits")
 
@@ -29,7 +32,7 @@ def decoded(
     """Decode a dataset, or map what was decoded earlier if its files are still the same.
 
     What is kept is four plain IDX files and their digest; where the digest does not hold, it is
-    decoded anew. A cache that cannot be written costs time and nothing else.
+    decoded anew. A cache that cannot be read or written costs time and nothing else.
 
     Args:
         files: What the dataset is decoded from; they are told apart by path, size and times.
@@ -39,13 +42,15 @@ def decoded(
     Returns:
         The arrays, read-only where they are mapped, and their digest.
     """
-    if cache is not None and (found := _mapped(cache / _key(files))):
+    key = None if cache is None else _key(files)
+    if cache is not None and key and (found := _mapped(cache / key)):
         return found
     arrays = decode()
     sha = digest(*arrays)
-    if cache is not None:
+    # Files that were replaced meanwhile are not what was decoded.
+    if cache is not None and key and _key(files) == key:
         try:
-            _keep(arrays, sha, cache, _key(files))
+            _keep(arrays, sha, cache, key)
         except OSError as error:
             log.warning("the decoded dataset could not be kept: %s", error)
     return arrays, sha
@@ -60,21 +65,19 @@ def digest(*arrays: NDArray[Any]) -> str:
     return sha.hexdigest()
 
 
-def _key(files: Sequence[Path]) -> str:
-    """Changes when a file does; that of a file that is not there yet is nobody's."""
+def _key(files: Sequence[Path]) -> str | None:
+    """Changes when a file does; None where one is not there."""
     parts = []
     for path in files:
         try:
             stat = path.stat()
         except OSError:
-            return "none"
+            return None
         parts.append(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def _mapped(kept: Path) -> tuple[Arrays, str] | None:
-    if not kept.is_dir():
-        return None
     try:
         sha = (kept / DIGEST).read_text()
         arrays = (
@@ -83,15 +86,25 @@ def _mapped(kept: Path) -> tuple[Arrays, str] | None:
             read_images(kept / FILES["test_images"], mapped=True),
             read_labels(kept / FILES["test_labels"], mapped=True),
         )
-        if digest(*arrays) == sha:
-            (kept / DIGEST).touch()  # when it was used last
-            return arrays, sha
-        why = "its digest is another"
-    except (OSError, ValueError, DigitsError) as error:  # NumPy maps no empty file
-        why = str(error)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("the decoded dataset in %s cannot be read: %s", kept, error)
+        return None
+    except (ValueError, DigitsError) as error:  # NumPy maps no empty file
+        _refuse(kept, str(error))
+        return None
+    if digest(*arrays) != sha:
+        _refuse(kept, "its digest is another")
+        return None
+    with suppress(OSError):  # it may be only for reading
+        (kept / DIGEST).touch()  # when it was used last
+    return arrays, sha
+
+
+def _refuse(kept: Path, why: str) -> None:
     log.warning("the decoded dataset in %s is damaged and decoded anew: %s", kept, why)
     shutil.rmtree(kept, ignore_errors=True)
-    return None
 
 
 def _keep(arrays: Arrays, sha: str, cache: Path, key: str) -> None:
@@ -103,8 +116,24 @@ def _keep(arrays: Arrays, sha: str, cache: Path, key: str) -> None:
             write = write_images if name.endswith("images") else write_labels
             write(folder / file, array.tobytes())
         (folder / DIGEST).write_text(sha)
-        if not (cache / key).exists():  # another run may have been faster
+        shutil.rmtree(cache / key, ignore_errors=True)  # what a kill left of it
+        try:
             folder.rename(cache / key)
-    used = sorted(cache.glob(f"*/{DIGEST}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in used[KEPT_DATASETS:]:
-        shutil.rmtree(path.parent, ignore_errors=True)
+        except OSError:
+            if not (cache / key / DIGEST).exists():  # another run was faster
+                raise
+    _prune(cache)
+
+
+def _prune(cache: Path) -> None:
+    """Keep those that were used last, and nothing that a kill left."""
+    used = {}
+    for folder in cache.iterdir():
+        mark = folder / DIGEST
+        with suppress(OSError):
+            if mark.exists():
+                used[folder] = mark.stat().st_mtime
+            elif time.time() - folder.stat().st_mtime > ABANDONED_AFTER_S:
+                shutil.rmtree(folder)
+    for folder in sorted(used, key=used.__getitem__, reverse=True)[KEPT_DATASETS:]:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,7 @@ in the graph its optimizer passes over the weights eight times. Here
 
 - the loop over the batches is in the graph, and comes back once per hundred of them;
 - a batch is gathered from the pixels as they are in the file, one byte each, and only then scaled;
-- XLA compiles the optimizer, any of Keras' own, into two passes over the weights. The network
+- XLA compiles the optimizer, where it is Keras' own, into two passes over the weights. The network
   itself is left to TensorFlow, whose matrix products are faster than XLA's on a CPU.
 
 The arithmetic is the model's own: its layers, loss and optimizer, a new order each epoch, the last
@@ -50,8 +50,8 @@ def fit(
         batch_size: Examples per step of the optimizer; the last step of an epoch takes the rest.
         seed: Gives the order of the examples, anew each epoch.
         on_epoch_end: Called with the mean loss per example and the share of the examples that
-            was right, in [0, 1], both measured while the weights changed. What it raises ends
-            the training.
+            was right, in [0, 1], both measured while the weights changed (in ``fit``, of a model
+            without that metric, the share after the epoch). What it raises ends the training.
     """
     fit_it = _in_a_graph if suits_a_graph(model) else _by_keras
     shuffler = np.random.default_rng(seed)
@@ -62,15 +62,30 @@ def suits_a_graph(model: keras.Model) -> bool:
     """Whether our loop does with this model what its own ``fit`` would do."""
     import keras
 
+    if keras.backend.backend() != "tensorflow":
+        return False
+    methods = ("fit", "make_train_function", "train_step", "compute_loss", "compute_metrics")
     return (
-        keras.backend.backend() == "tensorflow"
+        all(
+            getattr(getattr(model, name), "__func__", None) is getattr(keras.Model, name)
+            for name in methods
+        )
         and len(getattr(model, "inputs", None) or ()) == 1
-        and len(getattr(model, "outputs", None) or ()) == 1
-        and type(model).train_step is keras.Model.train_step
-        and type(model).compute_loss is keras.Model.compute_loss
+        and getattr(model, "output_shape", None) == (None, 10)
         and not model.run_eagerly
         and model.distribute_strategy.num_replicas_in_sync == 1
     )
+
+
+def suits_xla(optimizer: keras.Optimizer, variables: list[keras.Variable]) -> bool:
+    """Whether all that an update calls is Keras' own: what a user wrote XLA may not compile."""
+    parts = [
+        optimizer,
+        getattr(optimizer, "inner_optimizer", None),
+        getattr(optimizer, "_learning_rate", None),
+        *(variable.constraint for variable in variables),
+    ]
+    return all(type(part).__module__.startswith("keras.") for part in parts if part is not None)
 
 
 def _in_a_graph(
@@ -85,13 +100,12 @@ def _in_a_graph(
 
     pixels, labels = tf.constant(examples.pixels), tf.constant(examples.labels)
     variables, optimizer = model.trainable_weights, model.optimizer
-    optimizer.build(variables)
-    # One that a user wrote may hold what XLA cannot compile.
-    by_xla = type(optimizer).__module__.startswith("keras.")
+    if not optimizer.built:
+        optimizer.build(variables)
 
-    @tf.function(jit_compile=by_xla, autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(jit_compile=suits_xla(optimizer, variables), autograph=False)  # type: ignore[untyped-decorator]
     def update(*gradients: tf.Tensor) -> None:
-        optimizer.apply(gradients, variables)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])  # type: ignore[untyped-decorator]
     def run_batches(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -106,7 +120,8 @@ def _in_a_graph(
                 scaled = optimizer.scale_loss(loss)
             update(*tape.gradient(scaled, variables))
             loss_sum += tf.cast(loss, tf.float64) * tf.cast(tf.size(batch), tf.float64)
-            right += tf.math.count_nonzero(tf.argmax(predicted, axis=1) == digits)
+            (answers,) = tf.nest.flatten(predicted)  # which may have a name
+            right += tf.math.count_nonzero(tf.argmax(answers, axis=1) == digits)
         return loss_sum, right
 
     total, per_call = len(examples), BATCHES_PER_CALL * batch_size

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -41,33 +42,27 @@ PEERS = {
 }  # fmt: skip
 
 
-def python_of(peer: Peer) -> Path | str:
-    """The Python of its environment, which is made on first use; or why there is none."""
-    name = peer.packages[0].partition("=")[0]
+@cache
+def python_of(packages: tuple[str, ...]) -> Path | str:
+    """The Python of an environment, which is made on first use; or why there is none."""
+    name = packages[0].partition("=")[0]
     folder = ENVIRONMENTS / name
     python, done = folder / "bin" / "python", folder / "installed"
-    wanted = "\n".join(peer.packages)
+    wanted = "\n".join(packages)
     if done.exists() and done.read_text() == wanted:
         return python
-    print(f"installing {', '.join(peer.packages)} into {folder}", file=sys.stderr)
+    print(f"installing {', '.join(packages)} into {folder}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    said = "nothing was tried"
     # uv knows where PyTorch's builds without CUDA are; pip takes what it is told to.
     uv = shutil.which("uv") or str(HERE.parents[1] / ".venv" / "uv")
-    for install in (
-        [uv, "pip", "install", "--quiet", "--python", python, "--torch-backend", "cpu"],
-        [python, "-m", "pip", "install", "--quiet"],
-    ):
-        try:
-            installed = subprocess.run(
-                [*install, *peer.packages], check=False, capture_output=True, text=True
-            )
-        except OSError as error:
-            said = str(error)
-            continue
-        if installed.returncode == 0:
-            done.write_text(wanted)
-            return python
-        said = installed.stderr.strip().rpartition("\n")[2]
-    return f"could not be installed: {said}"
+    try:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
+        by_uv = [uv, "pip", "install", "--quiet", "--python", python, "--torch-backend", "cpu"]
+        if subprocess.run([*by_uv, *packages], check=False, capture_output=True).returncode != 0:
+            by_pip = [python, "-m", "pip", "install", "--quiet", *packages]
+            subprocess.run(by_pip, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        return f"could not be installed: {said.rpartition(chr(10))[2] or error}"
+    done.write_text(wanted)
+    return python

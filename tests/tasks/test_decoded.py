@@ -3,13 +3,14 @@
 import gzip
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tasks.decoded import DIGEST, KEPT_DATASETS
+from tasks.decoded import ABANDONED_AFTER_S, DIGEST, KEPT_DATASETS, Arrays, decoded
 from tasks.idx import FILES
 from tasks.load import Dataset, load
 
@@ -80,7 +81,7 @@ def test_a_damaged_cache_is_never_trained_on(
     if damage != "gone":
         path.write_bytes(cut[damage])
     assert same(load.fn(str(source), cache), first)
-    assert "damaged and decoded anew" in caplog.text
+    assert ("is damaged and decoded anew" in caplog.text) == (damage != "gone")
     caplog.clear()
     assert same(load.fn(str(source), cache), first)
     assert "decoded anew" not in caplog.text, "it was mended"
@@ -108,6 +109,41 @@ def test_of_data_that_changes_each_night_the_last_few_are_kept(kept: Kept) -> No
         load.fn(str(source), cache)
     assert len(folders(cache)) == KEPT_DATASETS
     assert sorted(cache.iterdir()) == sorted(folders(cache))
+    before = {folder.stat().st_ino for folder in folders(cache)}
+    load.fn(str(source), cache)
+    assert {folder.stat().st_ino for folder in folders(cache)} == before, "the newest is there"
+
+
+def test_files_that_were_replaced_while_they_were_read_are_not_kept(tmp_path: Path) -> None:
+    source, array = tmp_path / "source", np.zeros((1, 28, 28), np.uint8)
+    source.write_bytes(b"old")
+
+    def decode() -> Arrays:
+        source.write_bytes(b"newer")
+        return array, array[0, 0, :1], array, array[0, 0, :1]
+
+    decoded([source], decode, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_not_there_is_kept_under_no_name(tmp_path: Path) -> None:
+    array = np.zeros((1, 28, 28), np.uint8)
+    arrays = array, array[0, 0, :1], array, array[0, 0, :1]
+    decoded([tmp_path / "missing"], lambda: arrays, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_a_kill_left_is_removed_after_an_hour(kept: Kept) -> None:
+    source, cache, _ = kept
+    for name, age_s in (("new-old", ABANDONED_AFTER_S + 60), ("new-young", 60)):
+        (cache / name / "0123").mkdir(parents=True)
+        then = time.time() - age_s
+        os.utime(cache / name, (then, then))
+    path = source / f"{FILES['test_labels']}.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1))
+    load.fn(str(source), cache)
+    assert not (cache / "new-old").exists()
+    assert (cache / "new-young").exists()
 
 
 def test_mnist_is_mapped_without_keras_once_it_was_decoded(
