@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import DigitsError
-from tasks.idx import FILES, read_images, read_labels, write_images, write_labels
-
-Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+from tasks.idx import FILES, Arrays, read_all, write_images, write_labels
 
 DIGEST = "digest"
 # Data that changes every night must not fill the disk.
@@ -80,12 +78,7 @@ def _key(files: Sequence[Path]) -> str | None:
 def _mapped(kept: Path) -> tuple[Arrays, str] | None:
     try:
         sha = (kept / DIGEST).read_text()
-        arrays = (
-            read_images(kept / FILES["train_images"], mapped=True),
-            read_labels(kept / FILES["train_labels"], mapped=True),
-            read_images(kept / FILES["test_images"], mapped=True),
-            read_labels(kept / FILES["test_labels"], mapped=True),
-        )
+        arrays = read_all({name: kept / file for name, file in FILES.items()}, mapped=True)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from storage.errors import DatasetNotFoundError, InvalidDataError
 from tasks.recipe import EXPECTED
 
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+
 IMAGES_MAGIC = 0x00000803
 LABELS_MAGIC = 0x00000801
 FILES = {
@@ -45,6 +47,27 @@ def find_files(folder: Path) -> dict[str, Path]:
             f"{EXPECTED}, received {folder}, which is no folder that can be read: {error}"
         ) from error
     return found
+
+
+def read_all(files: dict[str, Path], *, mapped: bool = False) -> Arrays:
+    """Read the four files of a dataset.
+
+    Args:
+        files: By the names that FILES gives.
+        mapped: See ``read_images``.
+
+    Returns:
+        Training images and labels, test images and labels; see ``read_images``, ``read_labels``.
+
+    Raises:
+        InvalidDataError: If one is not a whole IDX file.
+    """
+    return (
+        read_images(files["train_images"], mapped=mapped),
+        read_labels(files["train_labels"], mapped=mapped),
+        read_images(files["test_images"], mapped=mapped),
+        read_labels(files["test_labels"], mapped=mapped),
+    )
 
 
 def read_images(path: Path, *, mapped: bool = False) -> NDArray[np.uint8]:

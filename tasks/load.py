@@ -15,8 +15,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from storage.errors import DatasetUnavailableError
-from tasks.decoded import Arrays, decoded
-from tasks.idx import find_files, read_images, read_labels
+from tasks.decoded import decoded
+from tasks.idx import Arrays, find_files, read_all
 from tasks.recipe import MNIST, MNIST_5K
 
 log = logging.getLogger("digits")
@@ -80,19 +80,10 @@ def load(source: str, cache: Path | None = None) -> Dataset:
         files = find_files(Path(source))
         compressed = any(path.suffix == ".gz" for path in files.values())
         arrays, sha = decoded(
-            list(files.values()), lambda: _read(files), cache if compressed else None
+            list(files.values()), lambda: read_all(files), cache if compressed else None
         )
     log.info("loaded %s: %s and %s images", source, f"{len(arrays[0]):,}", f"{len(arrays[2]):,}")
     return Dataset(*arrays, digest=sha)
-
-
-def _read(files: dict[str, Path]) -> Arrays:
-    return (
-        read_images(files["train_images"]),
-        read_labels(files["train_labels"]),
-        read_images(files["test_images"]),
-        read_labels(files["test_labels"]),
-    )
 
 
 def _keras_file() -> Path:

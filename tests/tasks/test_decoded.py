@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.decoded import ABANDONED_AFTER_S, DIGEST, KEPT_DATASETS, Arrays, decoded
-from tasks.idx import FILES
+from tasks.decoded import ABANDONED_AFTER_S, DIGEST, KEPT_DATASETS, decoded
+from tasks.idx import FILES, Arrays
 from tasks.load import Dataset, load
 
 Kept = tuple[Path, Path, Dataset]
