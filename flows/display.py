@@ -1,11 +1,13 @@
 """How runs are printed: tables for people, JSON for programs."""
 
+from __future__ import annotations
+
 import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,8 +15,10 @@ from rich.text import Text
 
 from storage.model_store import ModelStore
 from storage.records import Status
-from storage.schema import Run
 from storage.settings import SQLITE, Settings
+
+if TYPE_CHECKING:  # the commands that need no database do not wait for SQLAlchemy
+    from storage.schema import Run
 
 WIDE = 120
 BARS = "▁▂▃▄▅▆▇█"

@@ -61,6 +61,29 @@ def digits(environment: dict[str, str], tmp_path: Path) -> Digits:
     return run
 
 
+@pytest.fixture
+def cost(environment: dict[str, str]) -> Callable[..., tuple[float, float]]:
+    """What a program takes in a process of its own: seconds of the processor, peak MiB.
+
+    Seconds of the processor and not of the clock: what else the machine does counts less.
+    """
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN);"
+        "print(used.ru_utime + used.ru_stime, used.ru_maxrss)"
+    )
+
+    def measure(*arguments: str) -> tuple[float, float]:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            check=True, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        seconds, kibibytes = done.stdout.splitlines()[-1].split()
+        return float(seconds), int(kibibytes) / 1024
+
+    return measure
+
+
 class Started:
     """A command that is running, and what it has printed so far."""
 
