@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 # Begun in the background of a shell, a process may ignore SIGINT, and then all that it starts.
@@ -149,7 +149,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """One Prefect server for all tests that run the flow in this process."""
+def prefect_server() -> Iterator[str]:
+    """One Prefect server for all tests that run the flow in this process; its URL."""
     with prefect_test_harness(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture
+def running_server(environment: dict[str, str], prefect_server: str) -> dict[str, str]:
+    """The user runs a server, so that the command need not start its own."""
+    environment["PREFECT_API_URL"] = prefect_server
+    return environment

@@ -83,6 +83,7 @@ def test_a_first_retraining_shows_each_epoch_the_decision_and_what_to_type_next(
     prefect.close()
 
 
+@pytest.mark.usefixtures("running_server")
 def test_a_rejected_run_exits_with_3_and_prints_its_row_alone_as_json(digits, home):
     done = digits("retrain", *RECIPE[:-1], "0.9999", "--json")
 
@@ -110,6 +111,7 @@ def test_without_a_network_it_tries_again_then_one_line_names_the_ways_out(digit
     assert query(home, "SELECT status FROM runs") == [("failed",)]
 
 
+@pytest.mark.usefixtures("running_server")
 def test_a_run_that_fails_exits_with_1_and_one_line_and_its_row_says_why(digits, home, tmp_path):
     folder = tmp_path / "damaged"
     folder.mkdir()

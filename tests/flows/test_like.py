@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from storage.database import open_database
 from storage.records import Recipe, Status
 from storage.runs import Runs
 
+pytestmark = pytest.mark.usefixtures("running_server")
 RECIPE = ["--dataset", "mnist-5k", "--epochs", "2", "--min-recall", "0", "--min-accuracy", "0.5"]
 
 
