@@ -107,10 +107,9 @@ def _in_a_graph(
     def update(*gradients: tf.Tensor) -> None:
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)], autograph=False)  # type: ignore[untyped-decorator]
     def run_batches(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        loss_sum, right = tf.constant(0.0, tf.float64), tf.constant(0, tf.int64)
-        for start in tf.range(0, tf.size(order), batch_size):
+        def run_batch(start: tf.Tensor, loss_sum: tf.Tensor, right: tf.Tensor) -> tuple[Any, ...]:
             batch = order[start : start + batch_size]
             digits = tf.cast(tf.gather(labels, batch), tf.int64)
             x, y = tf.cast(tf.gather(pixels, batch), tf.float32) / 255, tf.one_hot(digits, 10)
@@ -122,6 +121,12 @@ def _in_a_graph(
             loss_sum += tf.cast(loss, tf.float64) * tf.cast(tf.size(batch), tf.float64)
             (answers,) = tf.nest.flatten(predicted)  # which may have a name
             right += tf.math.count_nonzero(tf.argmax(answers, axis=1) == digits)
+            return start + batch_size, loss_sum, right
+
+        begin = (0, tf.constant(0.0, tf.float64), tf.constant(0, tf.int64))
+        _, loss_sum, right = tf.while_loop(
+            lambda start, *_: start < tf.size(order), run_batch, begin
+        )
         return loss_sum, right
 
     total, per_call = len(examples), BATCHES_PER_CALL * batch_size
