@@ -91,8 +91,20 @@ def scheduled() -> optimizers.Optimizer:
         ([layers.Reshape((28, 28, 1)), layers.Conv2D(2, 5, 2), layers.Flatten()], "adam"),
         ([layers.Dense(8)], scheduled),
         ([layers.Dense(8)], lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.01))),
+        ([layers.Dense(8, trainable=False), layers.ReLU()], "rmsprop"),
+        ([layers.Embedding(256, 1), layers.Flatten()], "rmsprop"),
+        ([layers.Dense(8)], lambda: optimizers.Adam(gradient_accumulation_steps=2)),
     ],
-    ids=["regularised", "normalised", "convolution", "schedule and clipping", "loss scaling"],
+    ids=[
+        "regularised",
+        "normalised",
+        "convolution",
+        "schedule and clipping",
+        "loss scaling",
+        "a frozen layer",
+        "an embedding",
+        "accumulated gradients",
+    ],
 )
 def test_what_a_model_may_be_made_of_ends_where_fit_ends(
     hidden: list[Any], optimizer: Any, examples: Examples
