@@ -8,14 +8,15 @@ PROGRAM = """
 import sys, threading
 from tasks.keras_import import import_keras_meanwhile
 
-import_keras_meanwhile()
+import_keras_meanwhile(without=["pandas", "sklearn"])
 assert "scipy.spatial.distance" in sys.modules, "two threads would import it at once"
 (thread,) = [thread for thread in threading.enumerate() if thread.name == "import-keras"]
 print("said meanwhile", file=sys.stderr, flush=True)
 thread.join()
 assert "keras" in sys.modules
+assert not {"pandas", "sklearn"} & set(sys.modules)
 
-import keras
+import keras, pandas, sklearn
 import numpy as np
 keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).predict(np.zeros((3, 2)), verbose=0)
 import_keras_meanwhile()
