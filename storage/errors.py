@@ -3,7 +3,7 @@
 DigitsError                   exit code 1 unless stated
 ├── InvalidParameterError     a value of the recipe or an option is out of bounds (exit code 2)
 ├── DatasetNotFoundError      no dataset of this name, no such folder, a file missing (exit code 2)
-├── DatasetUnavailableError   MNIST could not be downloaded
+├── DatasetUnavailableError   MNIST could not be downloaded, or files change just now
 ├── InvalidDataError          the files or arrays are not what the network expects
 ├── TrainingDivergedError     a loss or weight is not finite
 ├── DatabaseError             the metrics table cannot be opened, read or written
@@ -40,7 +40,7 @@ class DatasetNotFoundError(DigitsError):
 
 
 class DatasetUnavailableError(DigitsError):
-    """MNIST could not be downloaded."""
+    """MNIST could not be downloaded, or files were replaced while they were read."""
 
 
 class InvalidDataError(DigitsError):

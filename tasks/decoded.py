@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import shutil
 import tempfile
 import time
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import DigitsError
+from storage.errors import DatasetUnavailableError, DigitsError
 from tasks.idx import FILES, Arrays, read_all, write_images, write_labels
 
 DIGEST = "digest"
+OURS = re.compile(r"[0-9a-f]{32}|new-\w{8}")  # by key, and while they are written
 # Data that changes every night must not fill the disk.
 KEPT_DATASETS = 3
 ABANDONED_AFTER_S = 3600
@@ -39,18 +41,29 @@ def decoded(
 
     Returns:
         The arrays, read-only where they are mapped, and their digest.
+
+    Raises:
+        DatasetUnavailableError: If a file was replaced while they were read: labels and images
+            of two datasets may be what came of it.
     """
-    key = None if cache is None else _key(files)
-    if cache is not None and key and (found := _mapped(cache / key)):
+    key = _key(files)
+    kept = cache / key if cache is not None and key else None
+    if kept and (found := _mapped(kept)):
+        _prune(kept.parent)
         return found
     arrays = decode()
+    if key and _key(files) != key:
+        raise DatasetUnavailableError(
+            f"{files[0].parent}: expected files that stay while they are read, received another"
+            " one meanwhile; run again when all of them are there"
+        )
     sha = digest(*arrays)
-    # Files that were replaced meanwhile are not what was decoded.
-    if cache is not None and key and _key(files) == key:
+    if kept:
         try:
-            _keep(arrays, sha, cache, key)
+            _keep(arrays, sha, kept)
         except OSError as error:
             log.warning("the decoded dataset could not be kept: %s", error)
+        _prune(kept.parent)
     return arrays, sha
 
 
@@ -76,10 +89,12 @@ def _key(files: Sequence[Path]) -> str | None:
 
 
 def _mapped(kept: Path) -> tuple[Arrays, str] | None:
+    if kept.is_symlink() or kept.is_file():
+        _refuse(kept, "it is no folder")
     try:
         sha = (kept / DIGEST).read_text()
         arrays = read_all({name: kept / file for name, file in FILES.items()}, mapped=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         log.warning("the decoded dataset in %s cannot be read: %s", kept, error)
@@ -97,36 +112,45 @@ def _mapped(kept: Path) -> tuple[Arrays, str] | None:
 
 def _refuse(kept: Path, why: str) -> None:
     log.warning("the decoded dataset in %s is damaged and decoded anew: %s", kept, why)
-    shutil.rmtree(kept, ignore_errors=True)
+    _remove(kept)
 
 
-def _keep(arrays: Arrays, sha: str, cache: Path, key: str) -> None:
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="new-") as scratch:
-        folder = Path(scratch) / key
+def _keep(arrays: Arrays, sha: str, kept: Path) -> None:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix="new-") as scratch:
+        folder = Path(scratch) / kept.name
         folder.mkdir()
         for (name, file), array in zip(FILES.items(), arrays, strict=True):
             write = write_images if name.endswith("images") else write_labels
             write(folder / file, array.tobytes())
         (folder / DIGEST).write_text(sha)
-        shutil.rmtree(cache / key, ignore_errors=True)  # what a kill left of it
+        _remove(kept)  # what somebody took a file from
         try:
-            folder.rename(cache / key)
+            folder.rename(kept)
         except OSError:
-            if not (cache / key / DIGEST).exists():  # another run was faster
+            if not (kept / DIGEST).exists():  # another run was faster
                 raise
-    _prune(cache)
 
 
 def _prune(cache: Path) -> None:
-    """Keep those that were used last, and nothing that a kill left."""
+    """Keep those that were used last, and nothing that a kill left; what is not ours stays."""
     used = {}
-    for folder in cache.iterdir():
+    for folder in cache.glob("*"):
+        if not OURS.fullmatch(folder.name):
+            continue
         mark = folder / DIGEST
         with suppress(OSError):
             if mark.exists():
                 used[folder] = mark.stat().st_mtime
             elif time.time() - folder.stat().st_mtime > ABANDONED_AFTER_S:
-                shutil.rmtree(folder)
+                _remove(folder)
     for folder in sorted(used, key=used.__getitem__, reverse=True)[KEPT_DATASETS:]:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

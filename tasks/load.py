@@ -69,7 +69,8 @@ def load(source: str, cache: Path | None = None) -> Dataset:
 
     Raises:
         DatasetNotFoundError: If the folder or a file of it is missing.
-        DatasetUnavailableError: If MNIST could not be downloaded.
+        DatasetUnavailableError: If MNIST could not be downloaded, or a file was replaced while
+            they were read; the flow tries again.
         InvalidDataError: If a file is not what its format promises.
     """
     if source == MNIST:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from storage.errors import DatasetUnavailableError
 from tasks.decoded import ABANDONED_AFTER_S, DIGEST, KEPT_DATASETS, decoded
 from tasks.idx import FILES, Arrays
 from tasks.load import Dataset, load
@@ -114,16 +115,23 @@ def test_of_data_that_changes_each_night_the_last_few_are_kept(kept: Kept) -> No
     assert {folder.stat().st_ino for folder in folders(cache)} == before, "the newest is there"
 
 
-def test_files_that_were_replaced_while_they_were_read_are_not_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cached", [True, False])
+def test_files_that_were_replaced_while_they_were_read_are_not_taken(
+    tmp_path: Path, cached: bool
+) -> None:
     source, array = tmp_path / "source", np.zeros((1, 28, 28), np.uint8)
     source.write_bytes(b"old")
+    arrays = array, array[0, 0, :1], array, array[0, 0, :1]
 
     def decode() -> Arrays:
         source.write_bytes(b"newer")
-        return array, array[0, 0, :1], array, array[0, 0, :1]
+        return arrays
 
-    decoded([source], decode, tmp_path / "cache")
+    cache = tmp_path / "cache" if cached else None
+    with pytest.raises(DatasetUnavailableError, match=f"{tmp_path}: expected files that stay"):
+        decoded([source], decode, cache)
     assert not (tmp_path / "cache").exists()
+    assert decoded([source], lambda: arrays, cache)[0] is arrays, "they stay now"
 
 
 def test_what_is_not_there_is_kept_under_no_name(tmp_path: Path) -> None:
@@ -133,17 +141,39 @@ def test_what_is_not_there_is_kept_under_no_name(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_what_a_kill_left_is_removed_after_an_hour(kept: Kept) -> None:
+def test_what_a_kill_left_is_removed_after_an_hour_and_what_is_not_ours_stays(kept: Kept) -> None:
     source, cache, _ = kept
-    for name, age_s in (("new-old", ABANDONED_AFTER_S + 60), ("new-young", 60)):
+    for name, age_s in (
+        ("new-0ld_0ld_", ABANDONED_AFTER_S + 60),
+        ("new-young_00", 60),
+        ("my-scans", ABANDONED_AFTER_S + 60),
+    ):
         (cache / name / "0123").mkdir(parents=True)
         then = time.time() - age_s
         os.utime(cache / name, (then, then))
-    path = source / f"{FILES['test_labels']}.gz"
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1))
     load.fn(str(source), cache)
-    assert not (cache / "new-old").exists()
-    assert (cache / "new-young").exists()
+    left = {path.name for path in cache.iterdir()}
+    assert left == {"new-young_00", "my-scans", *(folder.name for folder in folders(cache))}
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_stands_in_the_place_of_a_dataset_is_replaced(
+    kept: Kept, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, cache, first = kept
+    (place,) = folders(cache)
+    shutil.rmtree(place)
+    if kind == "file":
+        place.write_text("in the way")
+    else:
+        (cache / "elsewhere").mkdir()
+        place.symlink_to(cache / "elsewhere")
+    assert same(load.fn(str(source), cache), first)
+    assert "it is no folder" in caplog.text
+    caplog.clear()
+    assert same(load.fn(str(source), cache), first)
+    assert not caplog.records or "decoded" not in caplog.text
+    assert folders(cache) == [place]
 
 
 def test_mnist_is_mapped_without_keras_once_it_was_decoded(
