@@ -52,6 +52,9 @@ def fit(
         on_epoch_end: Called with the mean loss per example and the share of the examples that
             was right, in [0, 1], both measured while the weights changed (in ``fit``, of a model
             without that metric, the share after the epoch). What it raises ends the training.
+
+    Raises:
+        ValueError: If the model's own training step does not say its loss.
     """
     fit_it = _in_a_graph if suits_a_graph(model) else _by_keras
     shuffler = np.random.default_rng(seed)
@@ -74,18 +77,18 @@ def suits_a_graph(model: keras.Model) -> bool:
         and getattr(model, "output_shape", None) == (None, 10)
         and not model.run_eagerly
         and model.distribute_strategy.num_replicas_in_sync == 1
+        and bool(model.trainable_weights)
     )
 
 
 def suits_xla(optimizer: keras.Optimizer, variables: list[keras.Variable]) -> bool:
     """Whether all that an update calls is Keras' own: what a user wrote XLA may not compile."""
-    parts = [
-        optimizer,
-        getattr(optimizer, "inner_optimizer", None),
-        getattr(optimizer, "_learning_rate", None),
-        *(variable.constraint for variable in variables),
-    ]
-    return all(type(part).__module__.startswith("keras.") for part in parts if part is not None)
+    wraps_others = hasattr(optimizer, "inner_optimizer") or hasattr(optimizer, "optimizers")
+    rate = getattr(optimizer, "_learning_rate", None)
+    parts = [optimizer, rate, *(variable.constraint for variable in variables)]
+    return not wraps_others and all(
+        type(part).__module__.startswith("keras.") for part in parts if part is not None
+    )
 
 
 def _in_a_graph(
@@ -118,7 +121,8 @@ def _in_a_graph(
                 loss = model.compute_loss(x, y, predicted)
                 scaled = optimizer.scale_loss(loss)
             update(*tape.gradient(scaled, variables))
-            loss_sum += tf.cast(loss, tf.float64) * tf.cast(tf.size(batch), tf.float64)
+            mean = tf.reduce_mean(loss)  # where the loss is not reduced already
+            loss_sum += tf.cast(mean, tf.float64) * tf.cast(tf.size(batch), tf.float64)
             (answers,) = tf.nest.flatten(predicted)  # which may have a name
             right += tf.math.count_nonzero(tf.argmax(answers, axis=1) == digits)
             return start + batch_size, loss_sum, right
@@ -170,10 +174,16 @@ def _by_keras(
             self.order = shuffler.permutation(len(examples))
 
     def tell(_: int, logs: dict[str, float]) -> None:
+        if "loss" not in logs:
+            received = ", ".join(logs) or "nothing"
+            raise ValueError(
+                f"train_step: expected loss among what it returns, received {received}"
+            )
         accuracy = logs.get("accuracy")
         if accuracy is None:  # not compiled as a metric
-            said = model.predict(examples.inputs, batch_size=1000, verbose=0).argmax(axis=1)
-            accuracy = (said == examples.labels).mean()
+            said = model.predict(examples.inputs, batch_size=1000, verbose=0)
+            (answers,) = keras.tree.flatten(said)  # which may have a name
+            accuracy = (answers.argmax(axis=1) == examples.labels).mean()
         on_epoch_end(float(logs["loss"]), float(accuracy))
 
     watch = keras.callbacks.LambdaCallback(on_epoch_end=tell)

@@ -83,6 +83,20 @@ def scheduled() -> optimizers.Optimizer:
     return optimizers.SGD(schedule, momentum=0.9, clipnorm=0.5, weight_decay=0.01, use_ema=True)
 
 
+@keras.saving.register_keras_serializable()
+class Own(optimizers.schedules.LearningRateSchedule):
+    """A user's own, and not for XLA: it calls Python."""
+
+    def __call__(self, step: Any) -> Any:
+        import tensorflow as tf
+
+        rate = tf.numpy_function(lambda at: np.float32(0.1 / (1 + at)), [step], tf.float32)
+        return tf.ensure_shape(rate, ())
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+
 @pytest.mark.parametrize(
     ("hidden", "optimizer"),
     [
@@ -94,6 +108,7 @@ def scheduled() -> optimizers.Optimizer:
         ([layers.Dense(8, trainable=False), layers.ReLU()], "rmsprop"),
         ([layers.Embedding(256, 1), layers.Flatten()], "rmsprop"),
         ([layers.Dense(8)], lambda: optimizers.Adam(gradient_accumulation_steps=2)),
+        ([layers.Dense(8)], lambda: optimizers.LossScaleOptimizer(optimizers.SGD(Own()))),
     ],
     ids=[
         "regularised",
@@ -104,6 +119,7 @@ def scheduled() -> optimizers.Optimizer:
         "a frozen layer",
         "an embedding",
         "accumulated gradients",
+        "own schedule, loss scaling",
     ],
 )
 def test_what_a_model_may_be_made_of_ends_where_fit_ends(
@@ -174,6 +190,20 @@ def test_a_training_step_of_its_own_is_called(examples: Examples) -> None:
     assert model.steps >= 1
 
 
+class Silent(keras.Sequential):
+    """Its training step says nothing of the loss."""
+
+    def train_step(self, data: Any) -> Any:
+        return {"steps": super().train_step(data)["loss"]}
+
+
+def test_a_training_step_that_says_no_loss_is_one_clear_message(examples: Examples) -> None:
+    model = Silent([keras.Input((784,)), layers.Dense(10, activation="softmax")])
+    model.compile("sgd", "categorical_crossentropy")
+    with pytest.raises(ValueError, match="expected loss among what it returns, received steps"):
+        fitted(model, examples)
+
+
 class OwnLoss(keras.Sequential):
     """It computes a loss of its own."""
 
@@ -194,16 +224,38 @@ def test_what_our_loop_would_pass_over_goes_to_fit() -> None:
         assert not suits_a_graph(model), model
 
 
-def test_a_model_that_names_its_answer_ends_where_fit_ends(examples: Examples) -> None:
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_model_that_names_its_answer_ends_where_fit_ends(eager: bool, examples: Examples) -> None:
     keras.utils.set_random_seed(1)
     x = keras.Input((784,))
     model = keras.Model(x, {"digit": layers.Dense(10, activation="softmax")(x)})
-    model.compile("sgd", "categorical_crossentropy")
+    model.compile("sgd", "categorical_crossentropy", run_eagerly=eager)
+    other = twin(model)
+    assert suits_a_graph(model) is not eager
+    ((loss, _),) = fitted(model, examples)
+    assert loss == pytest.approx(fitted_by_keras(other, examples), rel=1e-4)
+    assert_alike(model, other)
+
+
+def test_a_loss_that_is_not_reduced_ends_where_fit_ends(examples: Examples) -> None:
+    model = network(layers.Dense(8), loss=keras.losses.CategoricalCrossentropy(reduction=None))
     other = twin(model)
     assert suits_a_graph(model)
     ((loss, _),) = fitted(model, examples)
     assert loss == pytest.approx(fitted_by_keras(other, examples), rel=1e-4)
     assert_alike(model, other)
+
+
+def test_a_model_that_learns_nothing_more_keeps_its_weights(examples: Examples) -> None:
+    model = network(layers.Dense(8, trainable=False))
+    model.layers[-1].trainable = False
+    before = model.get_weights()
+    with pytest.warns(UserWarning, match="does not have any trainable weights"):
+        ((loss, accuracy),) = fitted(model, examples)
+    assert loss > 0
+    assert 0 <= accuracy <= 1
+    for weight, was in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, was)
 
 
 def test_training_goes_on_where_an_earlier_one_ended(examples: Examples) -> None:
