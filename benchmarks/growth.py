@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.training import MNIST, PROJECT
+from benchmarks.training import MNIST, PROJECT, mnist_folder
 from tasks.idx import FILES, find_files, read_images, read_labels, write_images, write_labels
 
 IMAGES = (6_000, 60_000, 600_000)
@@ -34,12 +34,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.growth", description=(__doc__ or "").partition("\n\n")[2]
     )
-    parser.add_argument("--data", type=Path, default=MNIST, help="[default: %(default)s]")
+    parser.add_argument(
+        "--data", type=mnist_folder, default=str(MNIST), metavar="FOLDER",
+        help="with MNIST's four IDX files [default: ../shared/data/mnist]",
+    )  # fmt: skip
     arguments = parser.parse_args()
-    if not arguments.data.is_dir():
-        parser.error(
-            f"--data: expected a folder with MNIST's four IDX files, received {arguments.data}"
-        )
     with tempfile.TemporaryDirectory() as scratch:
         print("seconds of each step, and peak memory, by the number of training images")
         rows = []

@@ -28,6 +28,8 @@ from statistics import fmean, median
 
 from benchmarks.peers import PEERS, python_of
 from benchmarks.prefect_server import prefect_server
+from storage.errors import DatasetNotFoundError
+from tasks.idx import find_files
 
 PROJECT = Path(__file__).resolve().parents[1]
 MNIST = PROJECT.parent / "shared" / "data" / "mnist"
@@ -86,7 +88,6 @@ def main() -> int:
     order = [name for name, _ in commands]
     measured = {name: measured[name] for name in order if name not in missing}
     _print_table(measured, missing)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     _write_csv(measured, arguments.output / "training.csv")
     _plot(measured, arguments.output / "training.png")
     return 0 if _print_goals(measured) else 1
@@ -97,11 +98,9 @@ def _arguments() -> argparse.Namespace:
         prog="python -m benchmarks.training", description=(__doc__ or "").partition("\n\n")[2]
     )
     parser.add_argument(
-        "--data",
-        type=lambda folder: Path(folder).resolve(),
-        metavar="FOLDER",
+        "--data", type=mnist_folder, default=str(MNIST), metavar="FOLDER",
         help="with MNIST's four IDX files [default: ../shared/data/mnist]",
-    )
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
     parser.add_argument(
         "--output", type=Path, default=RESULTS, metavar="FOLDER",
@@ -110,12 +109,23 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error(f"--rounds: expected at least 1, received {arguments.rounds}")
-    arguments.data = arguments.data or MNIST
-    if not arguments.data.is_dir():
-        parser.error(
-            f"--data: expected a folder with MNIST's four IDX files, received {arguments.data}"
-        )
+    try:  # before half an hour of measuring, not after it
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--output: expected a folder, received {arguments.output}: {error.strerror}")
     return arguments
+
+
+def mnist_folder(told: str) -> Path:
+    """The folder that an argument names, if MNIST's four files are in it."""
+    folder = Path(told).resolve()
+    try:
+        find_files(folder)
+    except DatasetNotFoundError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected a folder with MNIST's four IDX files, received {folder}"
+        ) from error
+    return folder
 
 
 def _commands(
@@ -288,4 +298,7 @@ def _spread(results: list[Measurement], name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("Interrupted: nothing was written.")

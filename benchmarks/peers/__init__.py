@@ -49,7 +49,7 @@ def python_of(packages: tuple[str, ...]) -> Path | str:
     folder = ENVIRONMENTS / name
     python, done = folder / "bin" / "python", folder / "installed"
     wanted = "\n".join(packages)
-    if done.exists() and done.read_text() == wanted:
+    if shutil.which(python) and done.exists() and done.read_text() == wanted:
         return python
     print(f"installing {', '.join(packages)} into {folder}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
