@@ -24,8 +24,8 @@ lint: $(VENV)/installed-dev ## ruff, ruff format, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/installed-dev ## training beside its peers: a table, a CSV and a plot; half an hour
-	@$(BIN)/python -m benchmarks.training
+bench: $(VENV)/installed-dev ## training beside its peers, half an hour; DATA=FOLDER with MNIST's files
+	@$(BIN)/python -m benchmarks.training $(if $(DATA),--data "$(DATA)")
 
 format: $(VENV)/installed-dev ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

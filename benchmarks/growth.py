@@ -3,8 +3,8 @@
 Our training step on MNIST's images, a tenth of them, and ten times as many (moved by up to two
 pixels), and with 128 to 4,096 hidden units, each in a fresh process. Two epochs are measured: the
 first pays for compilation, the second is what each further one costs; likewise the data is decoded
-once, and then loaded as it is the next night. It ends with exit code 1 if a step grows faster than
-the data.
+once, and then loaded as it is the next night. Export, scores and report take the model's time and
+the test set's, and are not here. It ends with exit code 1 if a step grows faster than the data.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> int:
             row = _measure(Path(scratch) / "60000", width, Path(scratch) / "cache")
             print(f"{width:9,}" + "".join(f"{value:12.2f}" for value in row.values()))
     earlier, later = rows[-2:]
-    worst = max(later[name] / max(earlier[name], 0.1) for name in later)
+    worst = max(later[name] / max(earlier[name], 0.01) for name in later)
     print(f"\nfrom 60,000 to 600,000 images the most that a step grows is {worst:.1f} times")
     return 0 if worst <= MOST else 1
 

@@ -47,23 +47,23 @@ def decoded(
             of two datasets may be what came of it.
     """
     key = _key(files)
-    kept = cache / key if cache is not None and key else None
-    if kept and (found := _mapped(kept)):
-        _prune(kept.parent)
+    if cache is not None and key and (found := _mapped(cache / key)):
+        _prune(cache)
         return found
     arrays = decode()
-    if key and _key(files) != key:
+    key = key or _key(files)  # a download has made them
+    if _key(files) != key:
         raise DatasetUnavailableError(
             f"{files[0].parent}: expected files that stay while they are read, received another"
             " one meanwhile; run again when all of them are there"
         )
     sha = digest(*arrays)
-    if kept:
+    if cache is not None and key:
         try:
-            _keep(arrays, sha, kept)
+            _keep(arrays, sha, cache / key)
         except OSError as error:
             log.warning("the decoded dataset could not be kept: %s", error)
-        _prune(kept.parent)
+        _prune(cache)
     return arrays, sha
 
 
@@ -89,9 +89,9 @@ def _key(files: Sequence[Path]) -> str | None:
 
 
 def _mapped(kept: Path) -> tuple[Arrays, str] | None:
-    if kept.is_symlink() or kept.is_file():
-        _refuse(kept, "it is no folder")
     try:
+        if kept.is_symlink() or kept.is_file():
+            _refuse(kept, "it is no folder")
         sha = (kept / DIGEST).read_text()
         arrays = read_all({name: kept / file for name, file in FILES.items()}, mapped=True)
     except (FileNotFoundError, NotADirectoryError):
@@ -122,7 +122,7 @@ def _keep(arrays: Arrays, sha: str, kept: Path) -> None:
         folder.mkdir()
         for (name, file), array in zip(FILES.items(), arrays, strict=True):
             write = write_images if name.endswith("images") else write_labels
-            write(folder / file, array.tobytes())
+            write(folder / file, np.ascontiguousarray(array).data.cast("B"))
         (folder / DIGEST).write_text(sha)
         _remove(kept)  # what somebody took a file from
         try:

@@ -143,12 +143,17 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def write_images(path: Path, content: bytes) -> None:
+def write_images(path: Path, content: bytes | memoryview) -> None:
     """Write images of 28 x 28, a byte for each pixel, as an IDX file."""
-    shape = np.array([IMAGES_MAGIC, len(content) // 784, 28, 28], ">u4")
-    path.write_bytes(shape.tobytes() + content)
+    _write(path, [IMAGES_MAGIC, len(content) // 784, 28, 28], content)
 
 
-def write_labels(path: Path, content: bytes) -> None:
+def write_labels(path: Path, content: bytes | memoryview) -> None:
     """Write labels, a byte for each, as an IDX file."""
-    path.write_bytes(np.array([LABELS_MAGIC, len(content)], ">u4").tobytes() + content)
+    _write(path, [LABELS_MAGIC, len(content)], content)
+
+
+def _write(path: Path, header: list[int], content: bytes | memoryview) -> None:
+    with path.open("wb") as file:
+        file.write(np.array(header, ">u4").tobytes())
+        file.write(content)

@@ -58,7 +58,10 @@ def python_of(packages: tuple[str, ...]) -> Path | str:
     try:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
         by_uv = [uv, "pip", "install", "--quiet", "--python", python, "--torch-backend", "cpu"]
-        if subprocess.run([*by_uv, *packages], check=False, capture_output=True).returncode != 0:
+        tried = shutil.which(uv) and subprocess.run(
+            [*by_uv, *packages], check=False, capture_output=True
+        )
+        if not tried or tried.returncode != 0:
             by_pip = [python, "-m", "pip", "install", "--quiet", *packages]
             subprocess.run(by_pip, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:

@@ -162,7 +162,7 @@ def test_reading_commands_import_neither_tensorflow_nor_prefect(
 
 
 @pytest.mark.parametrize("arguments", READING)
-def test_reading_commands_take_little_more_than_the_import_of_sqlalchemy(
+def test_reading_commands_take_at_most_three_times_what_the_import_of_sqlalchemy_takes(
     cost, run_id, in_use, arguments
 ):
     arguments = [run_id if argument == "RUN" else argument for argument in arguments]

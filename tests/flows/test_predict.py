@@ -143,7 +143,7 @@ def test_it_needs_neither_tensorflow_nor_prefect_nor_a_database(
     assert done.returncode == 0, done.stderr
 
 
-def test_it_takes_little_more_than_the_import_of_what_it_needs(cost, store, picture):
+def test_it_takes_at_most_three_times_what_the_import_of_its_libraries_takes(cost, store, picture):
     libraries = "import numpy, PIL.Image, ai_edge_litert.interpreter"
     measured = [
         (cost(DIGITS, "predict", str(picture)), cost(sys.executable, "-c", libraries))
@@ -151,4 +151,5 @@ def test_it_takes_little_more_than_the_import_of_what_it_needs(cost, store, pict
     ]
     ours, imports = (min(seconds for seconds, _ in of) for of in zip(*measured, strict=True))
     assert ours < 3 * imports
-    assert max(mebibytes for (_, mebibytes), _ in measured) < 100
+    ours, imports = (max(mebibytes for _, mebibytes in of) for of in zip(*measured, strict=True))
+    assert ours < 3 * imports

@@ -134,6 +134,36 @@ def test_files_that_were_replaced_while_they_were_read_are_not_taken(
     assert decoded([source], lambda: arrays, cache)[0] is arrays, "they stay now"
 
 
+def test_what_was_downloaded_just_now_is_kept(tmp_path: Path) -> None:
+    source, array = tmp_path / "source", np.zeros((1, 28, 28), np.uint8)
+    arrays = array, array[0, 0, :1], array, array[0, 0, :1]
+
+    def download() -> Arrays:
+        source.write_bytes(b"here")
+        return arrays
+
+    decoded([source], download, tmp_path / "cache")
+    again, _ = decoded([source], lambda: pytest.fail("decoded again"), tmp_path / "cache")
+    assert all(np.array_equal(one, other) for one, other in zip(again, arrays, strict=True))
+
+
+def test_a_cache_that_cannot_be_entered_costs_only_a_warning(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, cache, first = kept
+    real = Path.lstat
+
+    def refused(path: Path) -> os.stat_result:
+        if path.parent == cache:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    # Root, as whom tests may run, is refused nothing.
+    monkeypatch.setattr(Path, "lstat", refused)
+    assert same(load.fn(str(source), cache), first)
+    assert "cannot be read" in caplog.text
+
+
 def test_what_is_not_there_is_kept_under_no_name(tmp_path: Path) -> None:
     array = np.zeros((1, 28, 28), np.uint8)
     arrays = array, array[0, 0, :1], array, array[0, 0, :1]
