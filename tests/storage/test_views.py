@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -166,7 +167,7 @@ QUESTIONS = (
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_with_100000_runs_and_a_million_epochs_every_answer_takes_under_0_3_seconds(
+def test_with_100000_runs_and_a_million_epochs_every_answer_comes_at_once(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "metrics.db"
@@ -208,12 +209,19 @@ def test_with_100000_runs_and_a_million_epochs_every_answer_takes_under_0_3_seco
             plan = [step[3] for step in sql.execute(f"EXPLAIN QUERY PLAN {question}")]
             tables = [step for step in plan if step.startswith(("SCAN runs", "SCAN epochs"))]
             assert all("INDEX" in step for step in tables), (question, plan)
-        for question, ask in asked.items():
+
+        def processor_s(ask: Callable[[], object]) -> float:
+            """What else runs on the machine does not count."""
             times = []
             for _ in range(5):
-                # Of the processor: what else runs on the machine does not count.
                 began = time.process_time()
                 assert ask()
                 times.append(time.process_time() - began)
-            print(f"{sorted(times)[2]:.3f} s  {question}")
-            assert sorted(times)[2] < 0.3, question
+            return min(times)
+
+        # Not in seconds: machines differ. 0.36 s on one where a look at each epoch takes 0.06 s.
+        all_s = processor_s(lambda: sql.execute("SELECT sum(duration_s) FROM epochs").fetchone())
+        for question, ask in asked.items():
+            took_s = processor_s(ask)
+            print(f"{took_s:.3f} s, {took_s / all_s:.2f} looks at each epoch  {question}")
+            assert took_s < 6 * all_s, question
