@@ -7,7 +7,6 @@ once, and then loaded as it is the next night. Export, scores and report take th
 the test set's, and are not here. It ends with exit code 1 if a step grows faster than the data.
 """
 
-import argparse
 import gzip
 import json
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.training import MNIST, PROJECT, mnist_folder
+from benchmarks.training import PROJECT, parser_with_data
 from tasks.idx import FILES, find_files, read_images, read_labels, write_images, write_labels
 
 IMAGES = (6_000, 60_000, 600_000)
@@ -31,14 +30,7 @@ MOST = 11.0
 
 def main() -> int:
     """Measure, print, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.growth", description=(__doc__ or "").partition("\n\n")[2]
-    )
-    parser.add_argument(
-        "--data", type=mnist_folder, default=str(MNIST), metavar="FOLDER",
-        help="with MNIST's four IDX files [default: ../shared/data/mnist]",
-    )  # fmt: skip
-    arguments = parser.parse_args()
+    arguments = parser_with_data("growth", __doc__).parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         print("seconds of each step, and peak memory, by the number of training images")
         rows = []

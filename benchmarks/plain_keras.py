@@ -1,7 +1,7 @@
 """The seed procedure as a plain Keras script: what ``benchmarks.training`` measures against.
 
-Takes a seed and a folder with MNIST's four IDX files, or ``mnist``: then Keras loads it. With
-``--our-order`` it takes the images in the order of our training step, to compare accuracies.
+Takes a seed and a folder with MNIST's four IDX files. With ``--our-order`` it takes the images in
+the order of our training step, to compare accuracies.
 """
 
 import gzip
@@ -25,11 +25,8 @@ def read(name: str, header_bytes: int) -> NDArray[Any]:
     return np.frombuffer(data, np.uint8, offset=header_bytes)
 
 
-if sys.argv[2] != "mnist":
-    x_train, y_train = read("train-images-idx3-ubyte", 16), read("train-labels-idx1-ubyte", 8)
-    x_test, y_test = read("t10k-images-idx3-ubyte", 16), read("t10k-labels-idx1-ubyte", 8)
-else:
-    (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
+x_train, y_train = read("train-images-idx3-ubyte", 16), read("train-labels-idx1-ubyte", 8)
+x_test, y_test = read("t10k-images-idx3-ubyte", 16), read("t10k-labels-idx1-ubyte", 8)
 x_train = x_train.reshape(-1, 784).astype("float32") / 255
 x_test = x_test.reshape(-1, 784).astype("float32") / 255
 y_train, y_test = keras.utils.to_categorical(y_train), keras.utils.to_categorical(y_test)

@@ -94,13 +94,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.training", description=(__doc__ or "").partition("\n\n")[2]
-    )
-    parser.add_argument(
-        "--data", type=mnist_folder, default=str(MNIST), metavar="FOLDER",
-        help="with MNIST's four IDX files [default: ../shared/data/mnist]",
-    )  # fmt: skip
+    parser = parser_with_data("training", __doc__)
     parser.add_argument("--rounds", type=int, default=5, help="[default: %(default)s]")
     parser.add_argument(
         "--output", type=Path, default=RESULTS, metavar="FOLDER",
@@ -116,7 +110,19 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def mnist_folder(told: str) -> Path:
+def parser_with_data(module: str, doc: str | None) -> argparse.ArgumentParser:
+    """For a benchmark on all of MNIST: it says what the module does, and takes ``--data``."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{module}", description=(doc or "").partition("\n\n")[2]
+    )
+    parser.add_argument(
+        "--data", type=_mnist_folder, default=str(MNIST), metavar="FOLDER",
+        help="with MNIST's four IDX files [default: ../shared/data/mnist]",
+    )  # fmt: skip
+    return parser
+
+
+def _mnist_folder(told: str) -> Path:
     """The folder that an argument names, if MNIST's four files are in it."""
     folder = Path(told).resolve()
     try:
@@ -183,8 +189,7 @@ def _measure(command: list[str], environment: Mapping[str, str]) -> Measurement:
                 f"expected exit code 0 of {' '.join(command)}, received {process.returncode}:"
                 f"\n{said}"
             )
-        # Before it stands Keras' progress, if it had to download MNIST.
-        result = json.loads(b"{" + output.read().partition(b"{")[2])
+        result = json.loads(output.read())
     return Measurement(
         wall_s=wall_s,
         fit_s=result["fit_s"],

@@ -1,6 +1,6 @@
 """Our training step alone, on the recipe of ``plain_keras.py`` and without a Prefect server.
 
-Takes a seed and a dataset: a folder with MNIST's four IDX files, or ``mnist``.
+Takes a seed and a folder with MNIST's four IDX files.
 """
 
 import json

@@ -196,7 +196,7 @@ def _run_flow(parameters: dict[str, Any]) -> Any:
     from flows.server import server_for_a_run, wait_for_tasks
     from tasks.keras_import import import_keras_meanwhile
 
-    # Half a second and 70 MiB for what a run does not use.
+    # 0.8 s and 70 MiB for what a run does not use.
     import_keras_meanwhile(without=["pandas", "sklearn"])
     with server_for_a_run() as embedded:
         from flows.retrain import retrain as flow

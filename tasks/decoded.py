@@ -51,16 +51,16 @@ def decoded(
         _prune(cache)
         return found
     arrays = decode()
-    key = key or _key(files)  # a download has made them
-    if _key(files) != key:
+    key_now = _key(files)  # where there was none, a download has made them
+    if key and key != key_now:
         raise DatasetUnavailableError(
             f"{files[0].parent}: expected files that stay while they are read, received another"
             " one meanwhile; run again when all of them are there"
         )
     sha = digest(*arrays)
-    if cache is not None and key:
+    if cache is not None and key_now:
         try:
-            _keep(arrays, sha, cache / key)
+            _keep(arrays, sha, cache / key_now)
         except OSError as error:
             log.warning("the decoded dataset could not be kept: %s", error)
         _prune(cache)

@@ -219,9 +219,9 @@ def test_with_100000_runs_and_a_million_epochs_every_answer_comes_at_once(
                 times.append(time.process_time() - began)
             return min(times)
 
-        # Not in seconds: machines differ. 0.36 s on one where a look at each epoch takes 0.06 s.
+        # Not in seconds: machines differ. 0.3 s on one where a look at each epoch takes 0.06 s.
         all_s = processor_s(lambda: sql.execute("SELECT sum(duration_s) FROM epochs").fetchone())
         for question, ask in asked.items():
             took_s = processor_s(ask)
             print(f"{took_s:.3f} s, {took_s / all_s:.2f} looks at each epoch  {question}")
-            assert took_s < 6 * all_s, question
+            assert took_s < 5 * all_s, question
