@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.training import PROJECT, parser_with_data
-from tasks.idx import FILES, find_files, read_images, read_labels, write_images, write_labels
+from tasks.data.idx import FILES, find_files, read_images, read_labels, write_images, write_labels
 
 IMAGES = (6_000, 60_000, 600_000)
 WIDTHS = (128, 512, 1024, 2048, 4096)
@@ -86,10 +86,10 @@ def _step(source: str, width: int, cache: Path) -> dict[str, float]:
 
     import keras
 
+    from tasks.data.sources import make_recipe
     from tasks.evaluate import evaluate
     from tasks.load import load
     from tasks.preprocess import preprocess
-    from tasks.recipe import make_recipe
     from tasks.train import train
     from tasks.validate import validate
 

@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.prefect_server import prefect_server
 from benchmarks.training import MNIST
 from serving.champion import load_champion
-from tasks.idx import read_images, read_labels
+from tasks.data.idx import read_images, read_labels
 
 SLANT = np.tan(np.radians(25))
 CORRECTIONS = 300

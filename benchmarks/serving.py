@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 
 from benchmarks.training import PROJECT
-from storage.model_store import ModelStore
+from storage.models.store import ModelStore
 from tasks.load import load
 
 CLIENTS = (1, 32)

@@ -29,7 +29,7 @@ from statistics import fmean, median
 from benchmarks.peers import PEERS, python_of
 from benchmarks.prefect_server import prefect_server
 from storage.errors import DatasetNotFoundError
-from tasks.idx import find_files
+from tasks.data.idx import find_files
 
 PROJECT = Path(__file__).resolve().parents[1]
 MNIST = PROJECT.parent / "shared" / "data" / "mnist"

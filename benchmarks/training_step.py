@@ -8,10 +8,10 @@ import sys
 import time
 
 from tasks.build import build
+from tasks.data.sources import make_recipe
 from tasks.evaluate import evaluate
 from tasks.load import load
 from tasks.preprocess import preprocess
-from tasks.recipe import make_recipe
 from tasks.train import train
 
 recipe = make_recipe(

@@ -10,13 +10,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from flows.champion import champion, rollback
-from flows.corrections import corrections
-from flows.history import find_run, history, open_runs, show
-from flows.notify import notify
-from flows.predict import predict
-from flows.report_page import report
-from flows.serve import serve
+from flows.commands.champion import champion, rollback
+from flows.commands.corrections import corrections
+from flows.commands.history import find_run, history, open_runs, show
+from flows.commands.notify import notify
+from flows.commands.predict import predict
+from flows.commands.report import report
+from flows.commands.serve import serve
 from storage.errors import DigitsError
 from storage.records import (
     ARCHITECTURES,
@@ -112,7 +112,7 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
 
     Exits with 0 if it was promoted, 3 if rejected, 1 if the run failed, 2 on wrong usage.
     """
-    from tasks.recipe import check_source, make_recipe, parameters_of
+    from tasks.data.sources import check_source, make_recipe, parameters_of
 
     settings = read_settings()
     original = None
@@ -134,8 +134,8 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
     if row is None:
         raise DigitsError(state.message)
 
-    from flows.display import likeness, print_outcome
-    from flows.formats import print_json
+    from flows.output.display import likeness, print_outcome
+    from flows.output.formats import print_json
 
     if as_json:
         print_json(row.as_dict())
@@ -154,7 +154,7 @@ def up(port: int | None) -> None:
     """Start server, worker and nightly schedule, until Ctrl-C."""
     _set_defaults(**PREFECT_DEFAULTS)
 
-    from flows.up import run_until_stopped
+    from flows.prefect_host.up import run_until_stopped
 
     run_until_stopped(read_settings(), port)
 
@@ -193,8 +193,8 @@ def _run_flow(parameters: dict[str, Any]) -> Any:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("digits").addHandler(handler)
 
-    from flows.server import server_for_a_run, wait_for_tasks
-    from tasks.keras_import import import_keras_meanwhile
+    from flows.prefect_host.server import server_for_a_run, wait_for_tasks
+    from tasks.training.keras_import import import_keras_meanwhile
 
     # 0.8 s and 70 MiB for what a run does not use.
     import_keras_meanwhile(without=["pandas", "sklearn"])

@@ -8,18 +8,18 @@ from tasks import parameters
 from tasks.announce import announce
 from tasks.build import build
 from tasks.corrections import add_corrections
+from tasks.data.sources import make_recipe, run_name
 from tasks.evaluate import evaluate
 from tasks.gate import gate
-from tasks.keras_import import import_keras_meanwhile
 from tasks.load import load
 from tasks.preprocess import preprocess
 from tasks.promote import promote
-from tasks.recipe import make_recipe, run_name
 from tasks.record import record
 from tasks.report import report
 from tasks.score import score
 from tasks.stage import stage
 from tasks.train import train
+from tasks.training.keras_import import import_keras_meanwhile
 from tasks.validate import validate
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.classifier import Classifier
+from storage.models.classifier import Classifier
 
 
 def answer(classifier: Classifier, image: NDArray[np.uint8]) -> dict[str, Any]:

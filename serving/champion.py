@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.classifier import Classifier, load_classifier
 from storage.errors import DamagedModelError, ModelStoreError, VersionNotFoundError
-from storage.model_store import ModelStore
+from storage.models.classifier import Classifier, load_classifier
+from storage.models.store import ModelStore
 from storage.records import Pointer
 
 # A new champion answers within a second: it is looked for so often, and loaded in a tenth.

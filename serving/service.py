@@ -18,7 +18,7 @@ from serving.metrics import Metrics
 from serving.normalise import normalise, read_image
 
 if TYPE_CHECKING:
-    from storage.corrections import Corrections
+    from storage.tables.corrections import Corrections
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -24,6 +24,6 @@ def read_table(name: str = "runs", url: str | None = None) -> pd.DataFrame:
         InvalidParameterError: If there is no such table or view.
         DatabaseError: If the database cannot be read, or does not exist yet.
     """
-    from storage.frames import read_frame
+    from storage.tables.frames import read_frame
 
     return read_frame(name, url)

@@ -5,10 +5,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from storage.errors import ModelStoreError
-from storage.model_store import ModelStore
+from storage.models.store import ModelStore
 from storage.records import Status, Swap
-from storage.runs import Runs
-from storage.schema import Run
+from storage.tables.runs import Runs
+from storage.tables.schema import Run
 
 log = logging.getLogger("digits")
 

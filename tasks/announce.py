@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_UI_URL
 
 from storage.records import Status
-from storage.schema import Run
+from storage.tables.schema import Run
 from tasks.record import RunInProgress
 
 EVENTS = {Status.PROMOTED: "model.promoted", Status.REJECTED: "model.rejected"}

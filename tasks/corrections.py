@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.corrections import Corrections
-from storage.schema import Correction
-from tasks.decoded import digest
+from storage.tables.corrections import Corrections
+from storage.tables.schema import Correction
+from tasks.data.decoded import digest
 from tasks.load import Dataset
 from tasks.record import RunInProgress
 

@@ -9,8 +9,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.records import Evaluation
-from tasks.measure import measure
 from tasks.preprocess import Examples
+from tasks.scoring.measure import measure
 
 if TYPE_CHECKING:
     import keras

@@ -6,9 +6,9 @@ from decimal import ROUND_CEILING, Decimal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.classifier import GOLDEN_TOLERANCE
+from storage.models.classifier import GOLDEN_TOLERANCE
 from storage.records import Decision, Evaluation, Recipe, Rule
-from tasks.measure import FieldScore, Measurements, Score, interval, mcnemar
+from tasks.scoring.measure import FieldScore, Measurements, Score, interval, mcnemar
 
 SIGNIFICANCE = 0.05
 # Of fewer field images a single one decides too much.

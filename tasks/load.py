@@ -15,9 +15,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from storage.errors import DatasetUnavailableError
-from tasks.decoded import decoded
-from tasks.idx import Arrays, find_files, read_all
-from tasks.recipe import MNIST, MNIST_5K
+from tasks.data.decoded import decoded
+from tasks.data.idx import Arrays, find_files, read_all
+from tasks.data.sources import MNIST, MNIST_5K
 
 log = logging.getLogger("digits")
 

@@ -6,8 +6,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.records import Decision, Status
-from tasks.measure import Measurements
 from tasks.record import RunInProgress
+from tasks.scoring.measure import Measurements
 
 log = logging.getLogger("digits")
 

@@ -10,17 +10,17 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from storage.database import open_database
 from storage.errors import DatabaseError, DigitsError, ModelStoreError, RunClosedError
-from storage.model_store import ModelStore
-from storage.promotions import Promotions
+from storage.models.store import ModelStore
 from storage.records import Decision, Recipe, Status
 from storage.recovery import close_dead_runs, promotion_of
-from storage.runs import Runs
 from storage.settings import Settings
+from storage.tables.database import open_database
+from storage.tables.promotions import Promotions
+from storage.tables.runs import Runs
 from tasks.lineage import lineage
 from tasks.load import Dataset
-from tasks.measure import Measurements, Score, interval
+from tasks.scoring.measure import Measurements, Score, interval
 from tasks.train import Epoch
 from tasks.validate import DataCheck, Statistics
 

@@ -10,11 +10,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from storage.records import Decision, Evaluation
-from storage.schema import Run
+from storage.tables.schema import Run
 from tasks.load import Dataset
-from tasks.measure import Measurements, Score
-from tasks.plots import confusion_matrix, contact_sheet, learning_curve
 from tasks.record import RunInProgress
+from tasks.reporting.plots import confusion_matrix, contact_sheet, learning_curve
+from tasks.scoring.measure import Measurements, Score
 from tasks.train import Epoch
 
 LEADERBOARD_RUNS = 30

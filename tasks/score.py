@@ -12,14 +12,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.errors import ModelStoreError
-from storage.history import History
-from storage.model_store import ModelStore
+from storage.models.history import History
+from storage.models.store import ModelStore
 from storage.records import Evaluation, Pointer, Swap
 from storage.settings import PROJECT
 from tasks.load import Dataset
-from tasks.measure import FieldScore, Measurements, Mistake, Score
 from tasks.record import RunInProgress
-from tasks.scorer import BEST, CHALLENGER, CHAMPION
+from tasks.scoring.measure import FieldScore, Measurements, Mistake, Score
+from tasks.scoring.worker import BEST, CHALLENGER, CHAMPION
 
 TIMEOUT_S = 600
 
@@ -100,7 +100,7 @@ def _score_of(scores: dict[str, Any], name: str, dataset: Dataset) -> Score | st
 
 
 def _in_a_new_process(models: dict[str, tuple[str, str]], dataset: Dataset) -> dict[str, Any]:
-    """What ``tasks.scorer`` says; if it says nothing, the same error for every model."""
+    """What ``tasks.scoring.worker`` says; if it says nothing, the same error for every model."""
     test_set = io.BytesIO()
     np.savez(
         test_set,
@@ -111,7 +111,7 @@ def _in_a_new_process(models: dict[str, tuple[str, str]], dataset: Dataset) -> d
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "tasks.scorer", json.dumps(models)],
+            [sys.executable, "-P", "-m", "tasks.scoring.worker", json.dumps(models)],
             check=True,
             cwd=PROJECT,
             input=test_set.getvalue(),

@@ -9,9 +9,9 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.classifier import GOLDEN, MODEL
+from storage.models.classifier import GOLDEN, MODEL
 from storage.records import Evaluation
-from tasks.decoded import digest
+from tasks.data.decoded import digest
 from tasks.load import Dataset
 from tasks.record import RunInProgress
 

@@ -13,9 +13,9 @@ from prefect.cache_policies import NO_CACHE
 
 from storage.errors import TrainingDivergedError
 from storage.records import Recipe
-from tasks.fit import fit
 from tasks.preprocess import Examples
-from tasks.progress import progress_of
+from tasks.training.fit import fit
+from tasks.training.progress import progress_of
 
 if TYPE_CHECKING:
     import keras

@@ -11,7 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.errors import InvalidDataError
-from tasks.decoded import digest
+from tasks.data.decoded import digest
 from tasks.load import Dataset
 
 # Of each digit, in training and test set; and never under this share of the set.

@@ -13,9 +13,9 @@ import hypothesis
 import pytest
 from sqlalchemy import Engine
 
-from storage.database import open_database
 from storage.records import Recipe
 from storage.settings import Settings, read_settings
+from storage.tables.database import open_database
 
 PROJECT = Path(__file__).resolve().parents[1]
 

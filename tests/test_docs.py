@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.schema import Base
+from storage.tables.schema import Base
 
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()

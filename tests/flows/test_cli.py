@@ -12,11 +12,11 @@ import pytest
 
 from flows.cli import cli
 from flows.retrain import retrain as retrain_flow
-from storage.database import open_database
-from storage.model_store import ModelStore
+from storage.models.store import ModelStore
 from storage.records import Recipe
-from storage.runs import Runs
-from tasks.recipe import make_recipe
+from storage.tables.database import open_database
+from storage.tables.runs import Runs
+from tasks.data.sources import make_recipe
 
 DIGITS = str(Path(sys.executable).with_name("digits"))
 BAD_RECIPES = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.retrain import retrain
-from storage.model_store import ModelStore
+from storage.models.store import ModelStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 

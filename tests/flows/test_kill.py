@@ -17,8 +17,8 @@ from statistics import median
 
 import pytest
 
-from flows.champion import describe
-from storage.model_store import ModelStore
+from flows.commands.champion import describe
+from storage.models.store import ModelStore
 from storage.records import Pointer
 from storage.settings import read_settings
 from tasks.load import load
@@ -71,7 +71,7 @@ def small(tmp_path: Path) -> Path:
 def served(environment) -> Iterator[dict[str, str]]:
     """The environment with a real Prefect server in it, which ends with the test."""
     server = subprocess.Popen(
-        [sys.executable, "-P", "-m", "flows.embedded_server"],
+        [sys.executable, "-P", "-m", "flows.prefect_host.embedded_server"],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from flows.retrain import retrain
-from storage.model_store import ModelStore
-from tasks.idx import FILES
+from storage.models.store import ModelStore
+from tasks.data.idx import FILES
 from tasks.load import Dataset, load
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

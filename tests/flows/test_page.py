@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.model_store import ModelStore
+from storage.models.store import ModelStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

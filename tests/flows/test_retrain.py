@@ -8,7 +8,7 @@ import yaml
 from prefect.client.orchestration import get_client
 
 from flows.retrain import retrain
-from storage.model_store import ModelStore
+from storage.models.store import ModelStore
 
 PROJECT = Path(__file__).parents[2]
 

@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from serving.champion import load_champion
 from serving.normalise import MAX_PIXELS, normalise, read_image
-from storage.classifier import Classifier
 from storage.errors import ImageError
+from storage.models.classifier import Classifier
 from tasks.load import load
 
 DIGITS = str(Path(sys.executable).with_name("digits"))

@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 from sqlalchemy import Engine
 
-from storage.runs import Runs
 from storage.settings import Settings
+from storage.tables.runs import Runs
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from sqlalchemy import Engine
 from storage.records import Decision, Evaluation, Recipe, Status
 from storage.settings import Settings, read_settings
 from tasks.build import build
-from tasks.decoded import digest
+from tasks.data.decoded import digest
+from tasks.data.idx import FILES, IMAGES_MAGIC, LABELS_MAGIC
 from tasks.evaluate import evaluate
-from tasks.idx import FILES, IMAGES_MAGIC, LABELS_MAGIC
 from tasks.load import Dataset, load
-from tasks.measure import Measurements, Score
 from tasks.preprocess import Examples, preprocess
 from tasks.record import RunInProgress
+from tasks.scoring.measure import Measurements, Score
 from tasks.stage import stage, weights_digest
 from tasks.train import Epoch, train
 from tasks.validate import validate

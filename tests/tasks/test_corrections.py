@@ -3,8 +3,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from storage.corrections import Corrections
-from storage.schema import Correction
+from storage.tables.corrections import Corrections
+from storage.tables.schema import Correction
 from tasks.corrections import FIELD_SHARE, MAX_REPEATS, add_corrections, take
 from tasks.load import Dataset
 from tasks.record import RunInProgress

@@ -8,7 +8,7 @@ from storage.records import Evaluation
 from tasks.build import build
 from tasks.evaluate import evaluate
 from tasks.gate import gate
-from tasks.measure import Measurements, Score
+from tasks.scoring.measure import Measurements, Score
 
 
 def test_a_network_has_learnt_something_from_a_few_digits(trained) -> None:

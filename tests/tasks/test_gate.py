@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from storage.records import Decision, Evaluation, Recipe, Rule, Swap, SwapKind
 from tasks.gate import gate
-from tasks.measure import Measurements, Score
+from tasks.scoring.measure import Measurements, Score
 
 NAMES = ["finite", "accuracy", "digit recall", "faithful", "champion", "rollback"]
 ROLLBACK = Swap(

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.history import History
+from storage.models.history import History
 from storage.records import CHAMPION_RULES, Decision, Evaluation, Pointer, Recipe, Swap, SwapKind
 from tasks.gate import gate
-from tasks.measure import Measurements, Score
+from tasks.scoring.measure import Measurements, Score
 
 SEEN = Pointer(4, "20261101-020000-abcdef", "ab" * 32)
 TOTAL = 1000

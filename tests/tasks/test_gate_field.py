@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from storage.records import Evaluation, Pointer, Recipe, Rule
 from tasks.gate import MIN_FIELD, gate
-from tasks.measure import FieldScore, Measurements, Score
-from tasks.scorer import score as score_models
+from tasks.scoring.measure import FieldScore, Measurements, Score
+from tasks.scoring.worker import score as score_models
 
 SEEN = Pointer(4, "20261101-020000-abcdef", "ab" * 32)
 EVALUATION = Evaluation(
@@ -78,8 +78,8 @@ def test_without_a_champion_it_passes(new_recipe) -> None:
 
 
 def test_the_scorer_counts_what_the_stored_bytes_say(tmp_path, tiny_model, settings) -> None:
-    from storage.classifier import load_classifier
-    from storage.versions import write_version
+    from storage.models.classifier import load_classifier
+    from storage.models.versions import write_version
 
     digest = write_version(tmp_path / "run", "run", tiny_model, {})
     images = np.random.default_rng(0).integers(0, 256, (60, 28, 28)).astype(np.uint8)

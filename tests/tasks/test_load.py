@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from storage.errors import DatasetNotFoundError, InvalidDataError
-from tasks.decoded import digest
-from tasks.idx import FILES
+from tasks.data.decoded import digest
+from tasks.data.idx import FILES
 from tasks.load import Dataset, load
 
 # Of the content, and so the same on every machine: with another the history is not comparable.

@@ -17,15 +17,15 @@ import pytest
 from storage.records import Decision, Evaluation, Pointer, Recipe, Rule
 from storage.settings import Settings
 from tasks.build import build
-from tasks.decoded import digest
+from tasks.data.decoded import digest
 from tasks.evaluate import evaluate
 from tasks.gate import gate
 from tasks.load import Dataset
-from tasks.measure import Measurements, Score
 from tasks.preprocess import preprocess
 from tasks.promote import promote
 from tasks.record import RunInProgress, record
 from tasks.score import score
+from tasks.scoring.measure import Measurements, Score
 from tasks.stage import stage
 from tasks.train import train
 from tasks.validate import validate

@@ -16,10 +16,10 @@ from storage.records import Decision, Evaluation, Recipe, Rule
 from storage.settings import Settings
 from tasks.gate import gate
 from tasks.load import Dataset
-from tasks.measure import Measurements, Score, interval
 from tasks.promote import promote
 from tasks.record import RunInProgress, record
 from tasks.score import score
+from tasks.scoring.measure import Measurements, Score, interval
 from tasks.validate import DataCheck
 
 Begin = Callable[..., RunInProgress]

@@ -16,9 +16,9 @@ import pytest
 from storage.errors import DatabaseError, InvalidDataError, ModelStoreError
 from storage.records import Decision, Evaluation, Recipe, Rule, Status
 from storage.settings import Settings
-from tasks.measure import Measurements, Score
 from tasks.promote import promote
 from tasks.record import RunInProgress, record
+from tasks.scoring.measure import Measurements, Score
 from tasks.validate import DataCheck
 
 EVALUATION = Evaluation(loss=0.25, confusion=((9, 1), (0, 10)))

@@ -10,10 +10,10 @@ from PIL import Image
 from storage.records import Evaluation, Recipe, Status
 from storage.settings import Settings
 from tasks.gate import gate
-from tasks.measure import Measurements, Mistake, Score
 from tasks.promote import promote
 from tasks.record import RunInProgress
 from tasks.report import leaderboard_text, report_text
+from tasks.scoring.measure import Measurements, Mistake, Score
 from tasks.train import Epoch
 from tasks.validate import DataCheck
 

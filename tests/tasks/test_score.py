@@ -11,9 +11,9 @@ from storage.settings import Settings
 from tasks import score as score_module
 from tasks.gate import gate
 from tasks.load import Dataset
-from tasks.measure import Measurements, Score
 from tasks.record import RunInProgress, record
 from tasks.score import score
+from tasks.scoring.measure import Measurements, Score
 from tasks.stage import stage
 from tasks.validate import validate
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from storage.classifier import Classifier
 from storage.errors import ModelStoreError
+from storage.models.classifier import Classifier
+from storage.models.versions import read_version
 from storage.settings import Settings, read_settings
-from storage.versions import read_version
 from tasks.record import RunInProgress, record
 from tasks.stage import GOLDEN_IMAGES, stage, weights_digest
 from tasks.validate import validate

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from storage.errors import InvalidDataError
-from tasks.decoded import digest
-from tasks.idx import FILES
+from tasks.data.decoded import digest
+from tasks.data.idx import FILES
 from tasks.load import Dataset, load
 from tasks.validate import MIN_SHARE, DataCheck, validate
 

@@ -1,0 +1,111 @@
+"""``digits serve``: the champion over HTTP, and the page to draw on."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import socket
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.commands.champion import only_dataset
+from storage.errors import InvalidParameterError, ServeError
+from storage.settings import read_settings
+
+if TYPE_CHECKING:
+    from storage.tables.corrections import Corrections
+
+# What is under way may end; who has not ended by then is cut off.
+DRAIN_S = 8
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: a free one."
+)
+@click.option("--dataset", help="Whose champion: a name, or the folder.  [default: the only one]")
+def serve(host: str, port: int, dataset: str | None) -> None:
+    """Answer over HTTP, and show a page to draw on, until Ctrl-C.
+
+    The champion is followed: a promotion or rollback is in use within a second. On another
+    address than this machine's own, DIGITS_API_TOKEN has to be set, and callers name it.
+    """
+    settings = read_settings()
+    local = _is_local(host)
+    if not local and settings.api_token is None:
+        raise InvalidParameterError(
+            f"--host: expected DIGITS_API_TOKEN to be set before {host} is listened on,"
+            " received none; set it, or listen on 127.0.0.1"
+        )
+    name = only_dataset(settings, dataset)
+    listener = _listen(host, port)
+
+    import uvicorn
+
+    from serving.app import create_app
+    from serving.bounds import MAX_CONNECTIONS, BoundedProtocol
+    from serving.champion import Follower
+    from serving.service import Service
+
+    follower = Follower(settings.models, name)
+    corrections = cache(partial(_open_corrections, settings.database_url, name))
+    config = uvicorn.Config(
+        create_app(Service(follower, corrections, settings.api_token), local=local),
+        http=BoundedProtocol,
+        ws="none",
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=DRAIN_S,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+    )
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("digits").setLevel(logging.INFO)
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(
+        f"{follower.champion.pointer.version} of {name} answers at"
+        f" http://{shown}:{listener.getsockname()[1]} (docs at /docs); Ctrl-C ends it"
+    )
+    _run(uvicorn.Server(config), listener)
+
+
+def _open_corrections(database_url: str, dataset: str) -> Corrections:
+    """With the first correction: the start is faster, and needs no database."""
+    from storage.tables.corrections import Corrections
+    from storage.tables.database import open_database
+
+    return Corrections(open_database(database_url, busy_timeout_s=5), dataset)
+
+
+def _run(server: Any, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM, which both end it well."""
+    # uvicorn raises the signal once more when it has ended.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    server.run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ServeError(
+            f"expected to listen on {host}, port {port}, received: {why};"
+            " choose others with --host and --port"
+        ) from error
+    # Its connections inherit it: an answer's body does not wait until its head is acknowledged.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+    return listener
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""All that talks to Prefect's server or runs its processes."""

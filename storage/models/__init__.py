@@ -1,0 +1,1 @@
+"""The model store: versions, the pointer to the champion, and its history."""

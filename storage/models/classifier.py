@@ -1,0 +1,103 @@
+"""A stored model, ready to answer: LiteRT runs it, without TensorFlow."""
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage.errors import DamagedModelError
+from storage.models.versions import Version, read_version
+from storage.quiet import without_lines
+
+MODEL = "model.tflite"
+GOLDEN = "golden.npz"
+GOLDEN_TOLERANCE = 1e-4
+
+NOTE = re.compile(rb"INFO: Created TensorFlow Lite XNNPACK delegate")
+
+
+class Classifier:
+    """Answers for one version.
+
+    Args:
+        version: Read and checked.
+
+    Raises:
+        DamagedModelError: If LiteRT cannot run it.
+    """
+
+    def __init__(self, version: Version) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.version = version
+        try:
+            with without_lines(NOTE):
+                self._model: Any = Interpreter(model_content=version.files[MODEL])
+                self._model.allocate_tensors()
+            (self._input,), (self._output,) = (
+                self._model.get_input_details(),
+                self._model.get_output_details(),
+            )
+            with np.load(io.BytesIO(version.files[GOLDEN]), allow_pickle=False) as golden:
+                self._golden = golden["images"], golden["probabilities"]
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise DamagedModelError(
+                f"version {version.name}: expected {MODEL} and {GOLDEN} that can be run,"
+                f" received: {str(error).partition(chr(10))[0]}"
+            ) from error
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Answer some images.
+
+        Args:
+            images: uint8, shape (n, 28, 28), n > 0; 0 is paper, 255 is ink.
+
+        Returns:
+            float32, shape (n, 10): the probability of each digit.
+
+        Raises:
+            DamagedModelError: If LiteRT cannot run it on them.
+        """
+        try:
+            self._model.resize_tensor_input(self._input["index"], images.shape)
+            self._model.allocate_tensors()
+            self._model.set_tensor(self._input["index"], images)
+            self._model.invoke()
+            answers: NDArray[np.float32] = self._model.get_tensor(self._output["index"])
+        except (RuntimeError, ValueError) as error:
+            raise DamagedModelError(
+                f"version {self.version.name}: expected a model that answers, received:"
+                f" {str(error).partition(chr(10))[0]}"
+            ) from error
+        return answers
+
+    def golden_difference(self) -> float:
+        """Largest difference of a probability from the one that Keras gave before storing.
+
+        NaN if an answer is.
+        """
+        images, expected = self._golden
+        return float(np.abs(self.probabilities(images) - expected).max())
+
+
+def load_classifier(folder: Path, digest: str) -> Classifier:
+    """Load a version that may be put to use: its digests hold, and it answers as it did.
+
+    Args:
+        folder: Where the version lies.
+        digest: SHA-256 of its manifest.
+
+    Raises:
+        DamagedModelError: If a digest or the golden batch says otherwise.
+    """
+    classifier = Classifier(read_version(folder, digest))
+    difference = classifier.golden_difference()
+    if not difference <= GOLDEN_TOLERANCE:
+        raise DamagedModelError(
+            f"version {classifier.version.name}: expected its golden batch within"
+            f" {GOLDEN_TOLERANCE:g} of what Keras said, received a difference of {difference:.2g}"
+        )
+    return classifier

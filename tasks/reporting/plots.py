@@ -1,0 +1,124 @@
+"""Plots of a report, as PNG in a ``data:`` URI: they show without a network, in light and dark."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.scoring.measure import Mistake
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from storage.records import Evaluation
+    from tasks.train import Epoch
+
+# A card of its own colour: text on a transparent one would vanish in one of the two themes.
+PAPER, INK, BLUE, ORANGE = "#fbfaf7", "#22303c", "#2f6db3", "#c8611a"
+
+# It says that it builds its font cache, once on a new machine.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+
+
+def learning_curve(curve: Sequence[Epoch]) -> str:
+    """Loss and accuracy on the training images, epoch by epoch."""
+    figure = _figure(7.2, 2.5, left=0.06, right=0.985, bottom=0.19, top=0.89, wspace=0.16)
+    epochs = np.arange(1, len(curve) + 1)
+    loss, accuracy = figure.subplots(1, 2)
+    for axes, name, values, colour in (
+        (loss, "training loss (nats)", [epoch.loss for epoch in curve], ORANGE),
+        (accuracy, "training accuracy", [epoch.accuracy for epoch in curve], BLUE),
+    ):
+        axes.plot(epochs, values, color=colour, marker="o", markersize=3.5, linewidth=1.8)
+        axes.set_title(name, loc="left", fontsize=10, color=INK)
+        axes.set_xlabel("epoch", fontsize=9)
+        axes.annotate(
+            f"{values[-1]:.4f}", (epochs[-1], values[-1]), textcoords="offset points",
+            xytext=(0, 7), ha="right", fontsize=9, color=colour,
+        )  # fmt: skip
+        axes.margins(y=0.18)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        _plain(axes)
+    return _data_uri(figure)
+
+
+def confusion_matrix(evaluation: Evaluation) -> str:
+    """Counts of what the model says for each true digit; mistakes coloured by their share."""
+    figure = _figure(5.0, 4.8, left=0.1, right=0.99, bottom=0.1, top=0.94)
+    axes = figure.subplots()
+    counts = np.array(evaluation.confusion)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mistakes = np.where(np.eye(10, dtype=bool), np.nan, shares)
+    top = max(float(np.nanmax(mistakes)), 0.01)
+    axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=top)
+    for digit, row in enumerate(counts):
+        for said, count in enumerate(row):
+            right = digit == said
+            dark = not right and mistakes[digit, said] > 0.6 * top
+            axes.text(
+                said, digit, f"{count:,}" if count else "·", ha="center", va="center",
+                fontsize=8 if right else 8.5, color=BLUE if right else ("white" if dark else INK),
+                fontweight="bold" if right else "normal",
+            )  # fmt: skip
+    axes.set_xticks(range(10))
+    axes.set_yticks(range(10))
+    axes.set_xlabel("the model says", fontsize=9)
+    axes.set_ylabel("true digit", fontsize=9)
+    axes.set_title("what is taken for what (test images)", loc="left", fontsize=10, color=INK)
+    _plain(axes)
+    axes.tick_params(length=0)
+    return _data_uri(figure)
+
+
+def contact_sheet(images: NDArray[np.uint8], mistakes: Sequence[Mistake]) -> str:
+    """The test images that the model got wrong with the highest confidence.
+
+    Args:
+        images: uint8, shape (n, 28, 28): the test images.
+        mistakes: The surest first, at least one.
+    """
+    columns, across, down = 8, 36, 46  # in pixels of the images, with room for the words
+    rows = -(-len(mistakes) // columns)
+    figure = _figure(7.2, 7.2 * rows * down / (columns * across), left=0, right=1, bottom=0, top=1)
+    axes = figure.subplots()
+    # In one picture, which is drawn four times as fast as one for each image.
+    sheet = np.full((rows * down, columns * across), np.nan)
+    for place, mistake in enumerate(mistakes):
+        top, left = place // columns * down + 15, place % columns * across + 4
+        sheet[top : top + 28, left : left + 28] = images[mistake.index]
+        axes.text(
+            left + 14, top - 1.5, f"{mistake.true} as {mistake.said}\n{mistake.probability:.3f}",
+            ha="center", va="bottom", fontsize=8, color=INK,
+        )  # fmt: skip
+    axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=255)
+    axes.axis("off")
+    return _data_uri(figure)
+
+
+def _figure(width: float, height: float, **margins: float) -> Figure:
+    # Not pyplot, which keeps every figure and is not made for threads. No layout engine either:
+    # it draws everything twice.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, facecolor=PAPER)
+    figure.subplots_adjust(**margins)
+    return figure
+
+
+def _plain(axes: object) -> None:
+    axes.set_facecolor(PAPER)  # type: ignore[attr-defined]
+    axes.tick_params(labelsize=8, colors=INK)  # type: ignore[attr-defined]
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(side in {"left", "bottom"})  # type: ignore[attr-defined]
+
+
+def _data_uri(figure: Figure) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", facecolor=PAPER)
+    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")

@@ -1,0 +1,1 @@
+"""What is measured of a model, and the process that measures stored ones."""

@@ -1,0 +1,127 @@
+"""`digits history`, `show` and `report` on tables with rows in them."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from flows.commands.report import page
+from flows.output.display import sparkline
+from storage.records import Evaluation, Recipe, Status
+from storage.tables.database import open_database
+from storage.tables.runs import Runs
+
+
+@pytest.fixture
+def ids(home) -> list[str]:
+    """A run that failed, one that was rejected, one that was promoted; of two datasets."""
+    home.mkdir()
+    runs = Runs(open_database(f"sqlite:///{home / 'metrics.db'}"), 60)
+    made = []
+    for dataset, status, correct in (
+        ("mnist", Status.FAILED, None),
+        ("mnist", Status.REJECTED, 90),
+        ("mnist", Status.PROMOTED, 95),
+        ("other", Status.PROMOTED, 99),
+    ):
+        recipe = Recipe(dataset, "mnist", "mlp", 2, 128, 0.001, 0, 0.97)
+        run_id = runs.open(recipe, versions={"python": "3.11"}, host="here")
+        if correct:
+            runs.add_epochs(run_id, [(0.5, 0.8, 1.5), (0.25, 0.9, 1.0)])
+            rows = [[10 if a == b else 0 for b in range(10)] for a in range(10)]
+            runs.set_digits(run_id, Evaluation(0.1, tuple(map(tuple, rows))))
+            runs.note(
+                run_id, test_loss=0.1, test_accuracy=correct / 100, test_correct=correct,
+                test_total=100, generation=1, weights_digest="ab",
+            )  # fmt: skip
+        runs.close(run_id, status, "because")
+        made.append(run_id)
+    return made
+
+
+def listed(text: str) -> list[str]:
+    return [line.split()[0] for line in text.splitlines()[1:] if line[:2] == "20"]
+
+
+def test_history_lists_and_filters(digits, ids):
+    assert listed(digits("history").stdout) == ids[::-1]
+    assert listed(digits("history", "--dataset", "other").stdout) == ids[3:]
+    assert listed(digits("history", "--status", "failed").stdout) == ids[:1]
+    assert listed(digits("history", "-n", "2").stdout) == ids[:1:-1]
+    assert listed(digits("history", "--since", "2020-01-01").stdout) == ids[::-1]
+    none = digits("history", "--until", "2020-01-01")
+    assert (none.stdout, none.stderr) == ("", "No such runs.\n")
+    for wrong in (["--status", "lucky"], ["--since", "yesterday"]):
+        assert digits("history", *wrong).returncode == 2
+
+
+def test_history_shows_the_trend_of_each_dataset_with_more_than_one_run(digits, ids):
+    text = digits("history").stdout
+    assert "mnist: accuracy ▁█  0.9000 to 0.9500" in text
+    assert "other: accuracy" not in text
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"), [([1], "▁"), ([1, 1], "▁▁"), ([0, 7], "▁█"), ([3, 2, 1, 0], "█▆▃▁")]
+)
+def test_a_sparkline_goes_from_the_least_to_the_most(values, bars):
+    assert sparkline(values) == bars
+
+
+def test_rows_come_as_csv_and_as_json(digits, ids):
+    rows = list(csv.DictReader(io.StringIO(digits("history", "--csv").stdout)))
+    assert [row["run_id"] for row in rows] == ids[::-1]
+    assert [row["test_accuracy"] for row in rows] == ["0.99", "0.95", "0.9", ""]
+    assert rows[0]["started_at"].endswith("+00:00")
+    assert json.loads(rows[0]["versions"]) == {"python": "3.11"}
+    assert [row["run_id"] for row in json.loads(digits("history", "--json").stdout)] == ids[::-1]
+    (one,) = csv.DictReader(io.StringIO(digits("show", ids[2], "--csv").stdout))
+    assert one["test_correct"] == "95"
+    assert digits("history", "--csv", "--until", "2020-01-01").stdout == ""
+
+
+def test_show_has_the_learning_curve_and_each_digit(digits, ids):
+    text = digits("show", ids[2]).stdout
+    assert "█▁  0.5000 to 0.2500" in text
+    assert "digit 7" in text
+    shown = json.loads(digits("show", ids[2], "--json").stdout)
+    assert [epoch["loss"] for epoch in shown["learning_curve"]] == [0.5, 0.25]
+    assert [digit["correct"] for digit in shown["digits"]] == [10] * 10
+    assert digits("show", ids[0]).returncode == 0, "a run without either is shown too"
+
+
+def test_report_writes_a_page_that_needs_nothing_else(digits, home, ids, tmp_path):
+    picture = "![curve](data:image/png;base64,AAAA)"
+    (home / "reports").mkdir()
+    (home / "reports" / f"{ids[2]}.md").write_text(
+        f"# Promoted: 95 <b>\n\n| a | b |\n| --- | --- |\n| **1** | `2` |\n\n{picture}\n"
+    )
+
+    beside = digits("report", ids[2])
+    there = digits("report", ids[2], "--out", str(tmp_path / "page.html"))
+
+    assert beside.stdout.strip() == str(home / "reports" / f"{ids[2]}.html")
+    assert there.returncode == 0
+    html = (tmp_path / "page.html").read_text()
+    assert "<title>Promoted: 95 &lt;b&gt;</title>" in html
+    assert "<strong>1</strong>" in html
+    assert "<h1>Promoted: 95 &lt;b&gt;</h1>" in html, "what a report says is text, not HTML"
+    assert '<img src="data:image/png;base64,AAAA" alt="curve"' in html
+    assert "http" not in html
+
+
+def test_a_run_without_a_report_is_one_line(digits, home, ids):
+    for run in (ids[0], "nobody", "../metrics"):
+        done = digits("report", run)
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: expected a run with a report in ")
+    (home / "reports").mkdir()
+    (home / "reports" / f"{ids[2]}.md").write_text("# x")
+    full = digits("report", ids[2], "--out", "/proc/x.html")
+    assert full.returncode == 1
+    assert "expected to write /proc/x.html" in full.stderr
+
+
+def test_a_page_is_one_html_document():
+    assert page("# A\n\ntext").count("<html") == 1

@@ -1,0 +1,155 @@
+"""`digits predict`, as a user calls it."""
+
+import csv
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from storage.models.store import ModelStore
+
+DIGITS = str(Path(sys.executable).with_name("digits"))
+
+
+@pytest.fixture
+def store(home: Path, tiny_model) -> ModelStore:
+    """Of mnist two champions after one another."""
+    made = ModelStore(home / "models", "mnist")
+    for number in range(2):
+        digest = made.stage(f"run-{number}", tiny_model, {"weights_digest": f"w{number}"})
+        made.promote(f"run-{number}", digest, made.champion(), actor="retrain", reason="")
+    return made
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "a seven [bold].png"
+    image = Image.new("L", (90, 120), 255)
+    ImageDraw.Draw(image).line([(20, 20), (70, 20), (40, 100)], fill=0, width=8)
+    image.save(path)
+    return path
+
+
+def test_a_file_is_answered_with_digit_probability_runner_up_and_version(digits, store, picture):
+    done = digits("predict", str(picture))
+    assert done.returncode == 0, done.stderr
+    heading, line = done.stdout.splitlines()
+    assert heading.split() == ["file", "digit", "probability", "runner-up", "version"]
+    assert line.startswith(str(picture))
+    assert line.endswith("run-1")
+
+    (answer,) = json.loads(digits("predict", str(picture), "--json").stdout)
+    assert answer["file"] == str(picture)
+    assert answer["version"] == "run-1"
+    assert {answer["digit"], answer["runner_up"]} <= set(range(10))
+    assert 1 >= answer["probability"] >= answer["runner_up_probability"] > 0
+    (row,) = csv.DictReader(io.StringIO(digits("predict", str(picture), "--csv").stdout))
+    assert row == {name: str(value) for name, value in answer.items()}
+    assert f"{answer['probability']:.4f}" in line
+
+
+def test_a_folder_and_standard_input_and_the_rolled_back_version(
+    digits, store, picture, environment
+):
+    below = picture.parent / "more" / "below"
+    below.mkdir(parents=True)
+    for name in ("b.JPG", "a.bmp", "c.webp"):
+        Image.open(picture).save(below / name)
+    (below / "notes.txt").write_text("no image")
+    answers = json.loads(digits("predict", str(below.parent), "--json").stdout)
+    assert [Path(answer["file"]).name for answer in answers] == ["a.bmp", "b.JPG", "c.webp"]
+    assert len({answer["digit"] for answer in answers}) == 1
+
+    digits("rollback")
+    piped = subprocess.run(
+        [DIGITS, "predict", "-", "--json"],
+        check=True, env=environment, input=picture.read_bytes(), capture_output=True,
+    )  # fmt: skip
+    (answer,) = json.loads(piped.stdout)
+    assert (answer["file"], answer["version"]) == ("-", "run-0")
+
+
+def test_what_cannot_be_answered_is_told_and_the_others_are_answered(digits, store, picture):
+    empty = picture.with_name("empty.png")
+    Image.new("L", (50, 50), 255).save(empty)
+    broken = picture.with_name("broken.png")
+    broken.write_bytes(picture.read_bytes()[:60])
+    done = digits("predict", str(empty), str(picture), str(broken), "missing.png")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr.splitlines() == [
+        f"Error: {empty}: expected a digit on the image, received one without any ink",
+        f"Error: {broken}: expected an image file (PNG, JPEG, WEBP, BMP), received a damaged one"
+        " (image file is truncated)",
+        "Error: missing.png: No such file or directory",
+    ]
+    answers = json.loads(digits("predict", str(empty), str(picture), "--json").stdout)
+    assert ["error" in answer for answer in answers] == [True, False]
+    nothing = picture.parent / "nothing"
+    nothing.mkdir()
+    none = digits("predict", str(nothing))
+    assert none.returncode == 1
+    assert none.stderr == f"Error: {nothing}: expected images in the folder, found none\n"
+
+
+def test_without_a_champion_or_with_several_it_says_what_to_do(digits, picture, home, tiny_model):
+    done = digits("predict", str(picture))
+    assert done.returncode == 1
+    assert "train one: digits retrain" in done.stderr
+    for dataset in ("mnist", "mine"):
+        made = ModelStore(home / "models", dataset)
+        digest = made.stage(f"{dataset}-1", tiny_model, {})
+        made.promote(f"{dataset}-1", digest, None, actor="retrain", reason="")
+    done = digits("predict", str(picture))
+    assert done.returncode == 1
+    assert done.stderr == "Error: expected --dataset with one of mine, mnist\n"
+    (answer,) = json.loads(digits("predict", "--dataset", "mine", str(picture), "--json").stdout)
+    assert answer["version"] == "mine-1"
+
+
+def test_a_model_that_was_changed_never_answers(digits, store, picture):
+    chance = random.Random(0)
+    for path in sorted(store.version("run-1").iterdir()):
+        content = path.read_bytes()
+        place = chance.randrange(len(content))
+        changed = bytes([content[place] ^ 1 << chance.randrange(8)])
+        for damaged in (content[:place], content[:place] + changed + content[place + 1 :]):
+            path.write_bytes(damaged)
+            done = digits("predict", str(picture))
+            assert (done.returncode, done.stdout) == (1, ""), path
+            assert "`digits rollback --dataset mnist` takes another one" in done.stderr
+        path.write_bytes(content)
+    assert digits("predict", str(picture)).returncode == 0
+
+
+def test_it_needs_neither_tensorflow_nor_prefect_nor_a_database(
+    digits, environment, store, picture
+):
+    # What would import them fails at once.
+    blocked = store.folder.parent.parent / "blocked"
+    for package in (
+        "tensorflow", "keras", "prefect", "sqlalchemy", "pandas", "scipy", "matplotlib",
+    ):  # fmt: skip
+        (blocked / package).mkdir(parents=True)
+        (blocked / package / "__init__.py").write_text("raise SystemExit('not this one')")
+    others = environment.get("PYTHONPATH", "")
+    done = digits("predict", str(picture), PYTHONPATH=f"{blocked}{os.pathsep}{others}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_takes_at_most_three_times_what_the_import_of_its_libraries_takes(cost, store, picture):
+    libraries = "import numpy, PIL.Image, ai_edge_litert.interpreter"
+    measured = [
+        (cost(DIGITS, "predict", str(picture)), cost(sys.executable, "-c", libraries))
+        for _ in range(5)
+    ]
+    ours, imports = (min(seconds for seconds, _ in of) for of in zip(*measured, strict=True))
+    assert ours < 3 * imports
+    ours, imports = (max(mebibytes for _, mebibytes in of) for of in zip(*measured, strict=True))
+    assert ours < 3 * imports

@@ -1,0 +1,227 @@
+"""The views, asked in plain SQL: what they say, and how fast they say it."""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from storage import read_table
+from storage.errors import DatabaseError, InvalidParameterError
+from storage.records import Evaluation, Status
+from storage.tables.database import open_database
+from storage.tables.frames import VIEWS
+from storage.tables.runs import Runs
+from storage.tables.schema import Base
+
+COLUMNS = (
+    "run_id, status, dataset, started_at, finished_at, lease_expires_at, duration_s, test_loss,"
+    " test_accuracy, test_correct, test_total, min_accuracy, reason, generation, architecture,"
+    " epochs, batch_size, learning_rate, seed, source, weights_digest, versions, host"
+)
+
+
+def row(run_id: str, started: str, accuracy: float | None, dataset: str = "mnist") -> tuple:
+    status = "failed" if accuracy is None else "promoted"
+    measured = (0.1, accuracy, int(10_000 * accuracy), 10_000) if accuracy else (None,) * 4
+    return (
+        run_id, status, dataset, started, started, started, 30.0, *measured, 0.97, "because", 1,
+        "mlp", 10, 128, 0.001, 1, dataset, "ab", "{}", "here",
+    )  # fmt: skip
+
+
+def insert(sql: sqlite3.Connection, *rows: tuple) -> None:
+    marks = ", ".join("?" * len(rows[0]))
+    sql.executemany(f"INSERT INTO runs ({COLUMNS}) VALUES ({marks})", rows)  # noqa: S608
+
+
+@pytest.fixture
+def nights(sql: sqlite3.Connection) -> sqlite3.Connection:
+    """Three nights of mnist, of which one had two runs and one failed, and one of another."""
+    insert(
+        sql,
+        row("a", "2026-01-01 02:00:00.000000", 0.97),
+        row("b", "2026-01-02 02:00:00.000000", 0.96),
+        row("c", "2026-01-02 23:59:59.999999", 0.98),
+        row("d", "2026-01-03 00:00:00.000000", None),
+        row("e", "2026-01-04 02:00:00.000000", 0.975),
+        row("x", "2026-01-02 12:00:00.000000", 0.5, "other"),
+    )
+    return sql
+
+
+def test_nightly_has_the_last_run_of_each_day_and_the_change_from_the_day_before(nights) -> None:
+    found = nights.execute(
+        "SELECT night, run_id, accuracy_change FROM nightly WHERE dataset = 'mnist' ORDER BY night"
+    ).fetchall()
+    assert [tuple(row)[:2] for row in found] == [
+        ("2026-01-01", "a"),
+        ("2026-01-02", "c"),
+        ("2026-01-04", "e"),
+    ]
+    changes = [row["accuracy_change"] for row in found]
+    assert changes[0] is None
+    assert changes[1:] == pytest.approx([0.01, -0.005])
+
+
+def test_the_leaderboard_ranks_each_datasets_measured_runs(nights) -> None:
+    found = nights.execute("SELECT place, run_id FROM leaderboard WHERE dataset = 'mnist'")
+    assert [tuple(row) for row in found] == [(1, "c"), (2, "e"), (3, "a"), (4, "b")]
+    other = nights.execute("SELECT place FROM leaderboard WHERE run_id = 'x'").fetchone()
+    assert tuple(other) == (1,)
+
+
+def test_champions_tells_who_was_in_use_from_when_to_when(nights) -> None:
+    nights.executemany(
+        "INSERT INTO promotions VALUES ('mnist', ?, ?, NULL, 'promotion', 'retrain', 'good', ?)",
+        [(1, "a", "2026-01-01 02:01:00"), (2, "c", "2026-01-03 00:01:00")],
+    )
+    on_the_2nd = nights.execute(
+        "SELECT version, test_accuracy FROM champions WHERE dataset = 'mnist'"
+        " AND in_use_from <= '2026-01-02' AND COALESCE(in_use_until, '9999') > '2026-01-02'"
+    ).fetchall()
+    assert [tuple(row) for row in on_the_2nd] == [("a", 0.97)]
+    now = nights.execute("SELECT version FROM champions WHERE in_use_until IS NULL").fetchall()
+    assert [tuple(row) for row in now] == [("c",)]
+
+
+def test_learning_curve_and_digits_are_written_once_and_read_from_both_sides(
+    runs: Runs, sql: sqlite3.Connection, new_recipe
+) -> None:
+    run_id = runs.open(new_recipe(), versions={}, host="here")
+    runs.add_epochs(run_id, [(0.5, 0.8, 1.5), (0.25, 0.9, 1.0)])
+    evaluation = Evaluation(
+        0.1, tuple(tuple(9 if a == b else 0 for b in range(10)) for a in range(10))
+    )
+    for _ in range(2):
+        runs.set_digits(run_id, evaluation)
+
+    found = sql.execute("SELECT epoch, loss, accuracy, duration_s FROM epochs ORDER BY epoch")
+    assert [tuple(row) for row in found] == [(1, 0.5, 0.8, 1.5), (2, 0.25, 0.9, 1.0)]
+    assert [epoch.loss for epoch in runs.epochs_of(run_id)] == [0.5, 0.25]
+    found = sql.execute(
+        "SELECT digit, images, correct, answers, recall, precision FROM digit_metrics"
+    )
+    assert [tuple(row) for row in found] == [(d, 9, 9, 9, 1.0, 1.0) for d in range(10)]
+    assert [digit.correct for digit in runs.digits_of(run_id)] == [9] * 10
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_an_epoch_whose_loss_is_no_number_is_refused(runs: Runs, new_recipe, value: float) -> None:
+    run_id = runs.open(new_recipe(), versions={}, host="here")
+    with pytest.raises(DatabaseError):
+        runs.add_epochs(run_id, [(value, 0.5, 1.0)])
+
+
+def test_history_filters_by_dataset_status_and_day(runs: Runs, nights) -> None:
+    def ids(**filters: object) -> list[str]:
+        return [run.run_id for run in runs.newest(None, **filters)]
+
+    assert ids() == ["e", "d", "c", "x", "b", "a"]
+    assert ids(dataset="other") == ["x"]
+    assert ids(status=Status.FAILED) == ["d"]
+    second, third = (datetime(2026, 1, day, tzinfo=UTC) for day in (2, 3))
+    assert ids(since=second, until=third) == ["c", "x", "b"]
+
+
+def test_every_table_and_view_is_a_frame_with_proper_types(nights, settings) -> None:
+    for name in [*Base.metadata.tables, *VIEWS]:
+        frame = read_table(name, settings.database_url)
+        for column, dtype in frame.dtypes.items():
+            if str(column).endswith(("_at", "_from", "_until")) or column == "night":
+                assert isinstance(dtype, pd.DatetimeTZDtype), f"{name}.{column}"
+                assert str(dtype.tz) == "UTC"
+    frame = read_table(url=settings.database_url)
+    assert frame["status"].dtype == "category"
+    assert frame["test_correct"].dtype == "Int64"
+    assert frame["test_accuracy"].dtype == "Float64"
+    assert frame["confident"].dtype == "boolean"
+    assert frame.loc[frame.run_id == "d", "test_loss"].isna().all()
+    assert frame.loc[frame.run_id == "a", "started_at"].item() == pd.Timestamp(
+        "2026-01-01 02:00", tz="UTC"
+    )
+
+
+def test_a_table_that_is_none_or_a_database_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(
+        InvalidParameterError, match=r"expected one of runs, .* received 'marathon'"
+    ):
+        read_table("marathon")
+    with pytest.raises(DatabaseError, match="run `digits retrain` first"):
+        read_table(url=f"sqlite:///{tmp_path / 'none.db'}")
+
+
+QUESTIONS = (
+    "SELECT * FROM leaderboard WHERE dataset = 'mnist' LIMIT 30",
+    "SELECT * FROM nightly WHERE dataset = 'mnist' ORDER BY night DESC LIMIT 30",
+    "SELECT * FROM nightly ORDER BY started_at DESC LIMIT 30",
+    "SELECT * FROM champions WHERE dataset = 'mnist' AND in_use_until IS NULL",
+    "SELECT * FROM champions WHERE dataset = 'mnist' ORDER BY in_use_from DESC LIMIT 30",
+    "SELECT * FROM epochs WHERE run_id = 'run-000777'",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_with_100000_runs_and_a_million_epochs_every_answer_comes_at_once(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "metrics.db"
+    open_database(f"sqlite:///{path}").dispose()
+    first = datetime(2001, 1, 1, tzinfo=UTC)
+    with closing(sqlite3.connect(path)) as sql, sql:
+        insert(
+            sql,
+            *(
+                row(
+                    f"run-{n:06}",
+                    f"{first + timedelta(hours=2 * n):%Y-%m-%d %H:%M:%S.%f}",
+                    0.97 + 0.01 * ((n * 7919) % 1000) / 1000,
+                    "mnist" if n % 4 else "other",
+                )
+                for n in range(100_000)
+            ),
+        )
+        sql.execute(
+            "WITH RECURSIVE n(epoch) AS"
+            " (SELECT 1 UNION ALL SELECT epoch + 1 FROM n WHERE epoch < 10)"
+            " INSERT INTO epochs SELECT run_id, epoch, 0.1, 0.9, 1.0 FROM runs, n"
+        )
+        sql.execute(
+            "INSERT INTO promotions SELECT dataset, ROW_NUMBER() OVER (PARTITION BY dataset"
+            " ORDER BY started_at), run_id, NULL, 'promotion', 'retrain', '', finished_at FROM runs"
+        )
+        assert sql.execute("SELECT count(*) FROM epochs").fetchone() == (1_000_000,)
+
+    runs = Runs(open_database(f"sqlite:///{path}"), 60)
+    asked = {
+        "history": lambda: runs.newest(20),
+        "history of one": lambda: runs.newest(20, dataset="other"),
+        "history until": lambda: runs.newest(20, until=first + timedelta(days=500)),
+    }
+    with closing(sqlite3.connect(path)) as sql:
+        for question in QUESTIONS:
+            asked[question] = lambda question=question: sql.execute(question).fetchall()
+            plan = [step[3] for step in sql.execute(f"EXPLAIN QUERY PLAN {question}")]
+            tables = [step for step in plan if step.startswith(("SCAN runs", "SCAN epochs"))]
+            assert all("INDEX" in step for step in tables), (question, plan)
+
+        def processor_s(ask: Callable[[], object]) -> float:
+            """What else runs on the machine does not count."""
+            times = []
+            for _ in range(5):
+                began = time.process_time()
+                assert ask()
+                times.append(time.process_time() - began)
+            return min(times)
+
+        # Not in seconds: machines differ. 0.3 s on one where a look at each epoch takes 0.06 s.
+        all_s = processor_s(lambda: sql.execute("SELECT sum(duration_s) FROM epochs").fetchone())
+        for question, ask in asked.items():
+            took_s = processor_s(ask)
+            print(f"{took_s:.3f} s, {took_s / all_s:.2f} looks at each epoch  {question}")
+            assert took_s < 5 * all_s, question
