@@ -47,7 +47,7 @@ def test_a_new_database_is_made_with_its_folder_and_the_newest_schema(settings: 
 
 def test_the_revision_that_the_code_knows_is_the_newest_migration() -> None:
     config = Config()
-    config.set_main_option("script_location", str(PROJECT / "storage" / "migrations"))
+    config.set_main_option("script_location", str(PROJECT / "storage" / "tables" / "migrations"))
     assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
 
 
