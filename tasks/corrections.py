@@ -12,8 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from storage.tables.corrections import Corrections
 from storage.tables.schema import Correction
-from tasks.data.decoded import digest
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset, digest
 from tasks.record import RunInProgress
 
 # One in so many is never trained on: those are the field set.

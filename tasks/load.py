@@ -4,48 +4,21 @@ import logging
 import os
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
 
 from storage.errors import DatasetUnavailableError
+from tasks.data.dataset import Dataset
 from tasks.data.decoded import decoded
 from tasks.data.idx import Arrays, find_files, read_all
 from tasks.data.sources import MNIST, MNIST_5K
 
 log = logging.getLogger("digits")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images and labels, as they come.
-
-    Args:
-        train_images: uint8, shape (n, 28, 28); 0 is paper, 255 is ink.
-        train_labels: uint8, shape (n,), 0 to 9.
-        test_images: As train_images, shape (m, 28, 28).
-        test_labels: As train_labels, shape (m,).
-        digest: SHA-256 of dtype, shape and content of the four, hexadecimal.
-        field_images: As train_images, shape (k, 28, 28): corrections that are never trained
-            on, for the gate.
-        field_labels: As train_labels, shape (k,).
-    """
-
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.uint8]
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.uint8]
-    digest: str
-    field_images: NDArray[np.uint8] = field(
-        default_factory=lambda: np.empty((0, 28, 28), dtype=np.uint8)
-    )
-    field_labels: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
 
 
 def is_unavailable(_task: object, _run: object, state: Any) -> bool:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset
 
 
 @dataclass(frozen=True)

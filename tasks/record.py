@@ -18,8 +18,8 @@ from storage.settings import Settings
 from storage.tables.database import open_database
 from storage.tables.promotions import Promotions
 from storage.tables.runs import Runs
+from tasks.data.dataset import Dataset
 from tasks.lineage import lineage
-from tasks.load import Dataset
 from tasks.scoring.measure import Measurements, Score, interval
 from tasks.train import Epoch
 from tasks.validate import DataCheck, Statistics

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from storage.records import Decision, Evaluation
 from storage.tables.schema import Run
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset
 from tasks.record import RunInProgress
 from tasks.reporting.plots import confusion_matrix, contact_sheet, learning_curve
 from tasks.scoring.measure import Measurements, Score

@@ -16,7 +16,7 @@ from storage.models.history import History
 from storage.models.store import ModelStore
 from storage.records import Evaluation, Pointer, Swap
 from storage.settings import PROJECT
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset
 from tasks.record import RunInProgress
 from tasks.scoring.measure import FieldScore, Measurements, Mistake, Score
 from tasks.scoring.worker import BEST, CHALLENGER, CHAMPION

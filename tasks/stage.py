@@ -11,8 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from storage.models.classifier import GOLDEN, MODEL
 from storage.records import Evaluation
-from tasks.data.decoded import digest
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset, digest
 from tasks.record import RunInProgress
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.errors import InvalidDataError
-from tasks.data.decoded import digest
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset, digest
 
 # Of each digit, in training and test set; and never under this share of the set.
 MIN_IMAGES = {"training": 10, "test": 5}

@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from storage.errors import DatasetUnavailableError, DigitsError
+from tasks.data.dataset import digest
 from tasks.data.idx import FILES, Arrays, read_all, write_images, write_labels
 
 DIGEST = "digest"
@@ -65,15 +64,6 @@ def decoded(
             log.warning("the decoded dataset could not be kept: %s", error)
         _prune(cache)
     return arrays, sha
-
-
-def digest(*arrays: NDArray[Any]) -> str:
-    """SHA-256 over dtype, shape and content of arrays, in their order; hexadecimal."""
-    sha = hashlib.sha256()
-    for array in arrays:
-        sha.update(f"{array.dtype.str}{array.shape}".encode())
-        sha.update(np.ascontiguousarray(array).data)
-    return sha.hexdigest()
 
 
 def _key(files: Sequence[Path]) -> str | None:

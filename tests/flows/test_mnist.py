@@ -11,8 +11,9 @@ import pytest
 
 from flows.retrain import retrain
 from storage.models.store import ModelStore
+from tasks.data.dataset import Dataset
 from tasks.data.idx import FILES
-from tasks.load import Dataset, load
+from tasks.load import load
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

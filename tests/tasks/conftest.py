@@ -17,10 +17,10 @@ from sqlalchemy import Engine
 from storage.records import Decision, Evaluation, Recipe, Status
 from storage.settings import Settings, read_settings
 from tasks.build import build
-from tasks.data.decoded import digest
+from tasks.data.dataset import Dataset, digest
 from tasks.data.idx import FILES, IMAGES_MAGIC, LABELS_MAGIC
 from tasks.evaluate import evaluate
-from tasks.load import Dataset, load
+from tasks.load import load
 from tasks.preprocess import Examples, preprocess
 from tasks.record import RunInProgress
 from tasks.scoring.measure import Measurements, Score

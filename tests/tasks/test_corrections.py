@@ -6,7 +6,7 @@ import pytest
 from storage.tables.corrections import Corrections
 from storage.tables.schema import Correction
 from tasks.corrections import FIELD_SHARE, MAX_REPEATS, add_corrections, take
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset
 from tasks.record import RunInProgress
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from storage.errors import InvalidDataError
 from storage.records import Recipe
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset
 from tasks.validate import DataCheck, validate
 
 

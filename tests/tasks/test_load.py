@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from storage.errors import DatasetNotFoundError, InvalidDataError
-from tasks.data.decoded import digest
+from tasks.data.dataset import Dataset, digest
 from tasks.data.idx import FILES
-from tasks.load import Dataset, load
+from tasks.load import load
 
 # Of the content, and so the same on every machine: with another the history is not comparable.
 MNIST_5K_DIGEST = "ff9936f379a6bd08b040e977f21bc5f776588f8df1e70e8bfabe7fa6e71c52bf"

@@ -17,10 +17,9 @@ import pytest
 from storage.records import Decision, Evaluation, Pointer, Recipe, Rule
 from storage.settings import Settings
 from tasks.build import build
-from tasks.data.decoded import digest
+from tasks.data.dataset import Dataset, digest
 from tasks.evaluate import evaluate
 from tasks.gate import gate
-from tasks.load import Dataset
 from tasks.preprocess import preprocess
 from tasks.promote import promote
 from tasks.record import RunInProgress, record

@@ -1,6 +1,6 @@
 import numpy as np
 
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset
 from tasks.preprocess import preprocess
 
 

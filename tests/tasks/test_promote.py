@@ -14,8 +14,8 @@ import pytest
 from storage.errors import InvalidDataError
 from storage.records import Decision, Evaluation, Recipe, Rule
 from storage.settings import Settings
+from tasks.data.dataset import Dataset
 from tasks.gate import gate
-from tasks.load import Dataset
 from tasks.promote import promote
 from tasks.record import RunInProgress, record
 from tasks.score import score

@@ -9,8 +9,8 @@ import pytest
 
 from storage.settings import Settings
 from tasks import score as score_module
+from tasks.data.dataset import Dataset
 from tasks.gate import gate
-from tasks.load import Dataset
 from tasks.record import RunInProgress, record
 from tasks.score import score
 from tasks.scoring.measure import Measurements, Score

@@ -8,7 +8,7 @@ import pytest
 from storage.errors import TrainingDivergedError
 from storage.records import ARCHITECTURES, Recipe
 from tasks.build import build
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset
 from tasks.preprocess import Examples, preprocess
 from tasks.stage import weights_digest
 from tasks.train import train

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from storage.errors import InvalidDataError
-from tasks.data.decoded import digest
+from tasks.data.dataset import Dataset, digest
 from tasks.data.idx import FILES
-from tasks.load import Dataset, load
+from tasks.load import load
 from tasks.validate import MIN_SHARE, DataCheck, validate
 
 MAX_DRIFT = 0.2

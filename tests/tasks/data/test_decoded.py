@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from storage.errors import DatasetUnavailableError
+from tasks.data.dataset import Dataset
 from tasks.data.decoded import ABANDONED_AFTER_S, DIGEST, KEPT_DATASETS, decoded
 from tasks.data.idx import FILES, Arrays
-from tasks.load import Dataset, load
+from tasks.load import load
 
 Kept = tuple[Path, Path, Dataset]
 

@@ -16,8 +16,8 @@ from storage.records import Bounds, Recipe
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
 from tasks import parameters
+from tasks.data.dataset import Dataset
 from tasks.data.sources import check_source, make_recipe, parameters_of
-from tasks.load import Dataset
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from storage.settings import PROJECT
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset
 from tasks.record import RunInProgress
 from tasks.scoring.worker import score
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers, optimizers
 
-from tasks.load import Dataset
+from tasks.data.dataset import Dataset
 from tasks.preprocess import Examples, preprocess
 from tasks.training.fit import fit, suits_a_graph, suits_xla
 

@@ -1,0 +1,43 @@
+"""Dataset: the images and labels a run works on, and the digest of their content."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels as loaded.
+
+    Args:
+        train_images: uint8, shape (n, 28, 28); 0 is paper, 255 is ink.
+        train_labels: uint8, shape (n,), 0 to 9.
+        test_images: Like train_images, shape (m, 28, 28).
+        test_labels: Like train_labels, shape (m,).
+        digest: SHA-256 of dtype, shape and content of the four arrays, hexadecimal.
+        field_images: Like train_images, shape (k, 28, 28): the field set, corrections that are
+            never trained on and that the gate scores.
+        field_labels: Like train_labels, shape (k,).
+    """
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.uint8]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.uint8]
+    digest: str
+    field_images: NDArray[np.uint8] = field(
+        default_factory=lambda: np.empty((0, 28, 28), dtype=np.uint8)
+    )
+    field_labels: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """SHA-256 over dtype, shape and content of the arrays in order, hexadecimal."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(f"{array.dtype.str}{array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
