@@ -2,9 +2,9 @@
 
 Our training step on MNIST's images, a tenth of them, and ten times as many (moved by up to two
 pixels), and with 128 to 4,096 hidden units, each in a fresh process. Two epochs are measured: the
-first pays for compilation, the second is what each further one costs; likewise the data is decoded
-once, and then loaded as it is the next night. Export, scores and report take the model's time and
-the test set's, and are not here. It ends with exit code 1 if a step grows faster than the data.
+first pays for compilation, the second is what each further one costs. Export, scores and report
+depend on the model and the test set, and are left out. Ends with exit code 1 if a step grows
+faster than the data.
 """
 
 import gzip
@@ -39,13 +39,13 @@ def main() -> int:
             # A process starts with the peak of the one that started it: this one stays small.
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 pool.submit(_grown, arguments.data, folder, count).result()
-            rows.append(_measure(folder, 512, Path(scratch) / "cache"))
+            rows.append(_measure(folder, 512))
             if count == IMAGES[0]:
                 print(f"{'images':>9}" + "".join(f"{name:>12}" for name in rows[0]))
             print(f"{count:9,}" + "".join(f"{value:12.2f}" for value in rows[-1].values()))
         print("\nthe same by the width of the hidden layer, with 60,000 images")
         for width in WIDTHS:
-            row = _measure(Path(scratch) / "60000", width, Path(scratch) / "cache")
+            row = _measure(Path(scratch) / "60000", width)
             print(f"{width:9,}" + "".join(f"{value:12.2f}" for value in row.values()))
     earlier, later = rows[-2:]
     worst = max(later[name] / max(earlier[name], 0.01) for name in later)
@@ -70,17 +70,15 @@ def _grown(source: Path, folder: Path, count: int) -> None:
         path.unlink()
 
 
-def _measure(folder: Path, width: int, cache: Path) -> dict[str, float]:
+def _measure(folder: Path, width: int) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.growth", "--step", str(folder), str(width)]
-    done = subprocess.run(
-        [*command, str(cache)], check=False, cwd=PROJECT, capture_output=True, text=True
-    )
+    done = subprocess.run(command, check=False, cwd=PROJECT, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"expected exit code 0 of {' '.join(command)}, received:\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _step(source: str, width: int, cache: Path) -> dict[str, float]:
+def _step(source: str, width: int) -> dict[str, float]:
     """What this process takes, step by step."""
     import resource
 
@@ -112,9 +110,7 @@ def _step(source: str, width: int, cache: Path) -> dict[str, float]:
         nonlocal started
         taken[name], started = time.perf_counter() - started, time.perf_counter()
 
-    load.fn(source, cache)
-    lap("decode")
-    data = load.fn(source, cache)
+    data = load.fn(source)
     lap("load")
     validate.fn(data, None, 1.0)
     lap("validate")
@@ -131,6 +127,6 @@ def _step(source: str, width: int, cache: Path) -> dict[str, float]:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--step"]:
-        print(json.dumps(_step(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))))
+        print(json.dumps(_step(sys.argv[2], int(sys.argv[3]))))
     else:
         sys.exit(main())

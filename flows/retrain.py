@@ -63,7 +63,7 @@ def retrain(
     recipe = make_recipe(**locals())  # they take the same parameters
     import_keras_meanwhile()
     with record(recipe, read_settings()) as run:
-        data = run.loaded(load(recipe.source, run.datasets))
+        data = run.loaded(load(recipe.source))
         run.checked(validate(data, run.champion_data(), recipe.max_drift))
         data = add_corrections(run, data)
         training, test = preprocess(data)

@@ -38,7 +38,6 @@ class RunInProgress:
     def __init__(self, recipe: Recipe, settings: Settings) -> None:
         self.recipe = recipe
         self._reports = settings.home / "reports"
-        self.datasets = settings.home / "datasets"
         self.engine = open_database(settings.database_url)
         self.runs = Runs(self.engine, settings.lease_s)
         self.promotions = Promotions(self.engine)

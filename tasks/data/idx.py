@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.errors import DatasetNotFoundError, InvalidDataError
+from storage.errors import DatasetNotFoundError, DatasetUnavailableError, InvalidDataError
 from tasks.data.sources import EXPECTED
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
@@ -26,65 +26,79 @@ def find_files(folder: Path) -> dict[str, Path]:
     """Find the four files of a dataset, each plain or with ``.gz``.
 
     Returns:
-        Paths by the names that FILES gives.
+        Paths by the keys of FILES.
 
     Raises:
-        DatasetNotFoundError: If the folder or a file of it is missing.
+        DatasetNotFoundError: If the folder or one of its files is missing.
     """
     try:
         if not folder.is_dir():
-            raise DatasetNotFoundError(f"{EXPECTED}, received {folder}, which is no folder")
+            raise DatasetNotFoundError(f"{EXPECTED}, received {folder}, which is not a folder")
         found = {}
         for key, name in FILES.items():
             paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
             if not paths:
                 raise DatasetNotFoundError(
-                    f"{EXPECTED}, received {folder}, which holds no {name} and no {name}.gz"
+                    f"{EXPECTED}, received {folder}, which contains neither {name} nor {name}.gz"
                 )
             found[key] = paths[0]
-    except OSError as error:  # a name that is too long, a folder that may not be looked into
+    except OSError as error:  # a name that is too long, a folder without read permission
         raise DatasetNotFoundError(
-            f"{EXPECTED}, received {folder}, which is no folder that can be read: {error}"
+            f"{EXPECTED}, received {folder}, which is not a folder that can be read: {error}"
         ) from error
     return found
 
 
-def read_all(files: dict[str, Path], *, mapped: bool = False) -> Arrays:
+def read_all(files: dict[str, Path]) -> Arrays:
     """Read the four files of a dataset.
 
     Args:
-        files: By the names that FILES gives.
-        mapped: See ``read_images``.
+        files: Paths by the keys of FILES.
 
     Returns:
         Training images and labels, test images and labels; see ``read_images``, ``read_labels``.
 
     Raises:
-        InvalidDataError: If one is not a whole IDX file.
+        DatasetUnavailableError: If a file was replaced meanwhile: its labels might belong to
+            other images.
+        InvalidDataError: If one is not a complete IDX file.
     """
-    return (
-        read_images(files["train_images"], mapped=mapped),
-        read_labels(files["train_labels"], mapped=mapped),
-        read_images(files["test_images"], mapped=mapped),
-        read_labels(files["test_labels"], mapped=mapped),
+    before = _state(files)
+    arrays = (
+        read_images(files["train_images"]),
+        read_labels(files["train_labels"]),
+        read_images(files["test_images"]),
+        read_labels(files["test_labels"]),
     )
+    if _state(files) != before:
+        raise DatasetUnavailableError(
+            f"{files['train_images'].parent}: expected files that do not change while they are"
+            " read, received a replaced one; run again once all of them are in place"
+        )
+    return arrays
 
 
-def read_images(path: Path, *, mapped: bool = False) -> NDArray[np.uint8]:
+def _state(files: dict[str, Path]) -> list[tuple[int, ...]]:
+    try:
+        stats = [path.stat() for path in files.values()]
+    except OSError:  # reading the missing file says more
+        return []
+    return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
+
+
+def read_images(path: Path) -> NDArray[np.uint8]:
     """Read an IDX file of images.
 
     Args:
         path: The file, plain or with ``.gz``.
-        mapped: Leave the content of a plain file where it is, read-only: who changes the file
-            changes the array.
 
     Returns:
-        uint8, shape (n, 28, 28); 0 is paper, 255 is ink.
+        uint8, shape (n, 28, 28), read-only; 0 is paper, 255 is ink.
 
     Raises:
-        InvalidDataError: If it is not a whole IDX file of 28 x 28 images.
+        InvalidDataError: If it is not a complete IDX file of 28 x 28 images.
     """
-    array = _read(path, IMAGES_MAGIC, 3, mapped)
+    array = _read(path, IMAGES_MAGIC, 3)
     if array.shape[1:] != (28, 28):
         rows, columns = array.shape[1:]
         raise InvalidDataError(
@@ -93,24 +107,23 @@ def read_images(path: Path, *, mapped: bool = False) -> NDArray[np.uint8]:
     return array
 
 
-def read_labels(path: Path, *, mapped: bool = False) -> NDArray[np.uint8]:
+def read_labels(path: Path) -> NDArray[np.uint8]:
     """Read an IDX file of labels.
 
     Args:
-        path: See ``read_images``.
-        mapped: Likewise.
+        path: The file, plain or with ``.gz``.
 
     Returns:
-        uint8, shape (n,).
+        uint8, shape (n,), read-only.
 
     Raises:
-        InvalidDataError: If it is not a whole IDX file of labels.
+        InvalidDataError: If it is not a complete IDX file of labels.
     """
-    return _read(path, LABELS_MAGIC, 1, mapped)
+    return _read(path, LABELS_MAGIC, 1)
 
 
-def _read(path: Path, magic: int, dimensions: int, mapped: bool) -> NDArray[np.uint8]:
-    content = np.memmap(path, np.uint8, mode="r") if mapped else _content(path)
+def _read(path: Path, magic: int, dimensions: int) -> NDArray[np.uint8]:
+    content = _content(path)
     start = 4 + 4 * dimensions
     if len(content) < start:
         raise InvalidDataError(
@@ -133,27 +146,23 @@ def _read(path: Path, magic: int, dimensions: int, mapped: bool) -> NDArray[np.u
 
 def _content(path: Path) -> bytes:
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                return file.read()
-        return path.read_bytes()
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
     except (OSError, EOFError, zlib.error) as error:
         raise InvalidDataError(
             f"{path}: expected a readable IDX file, received: {error}; copy it again"
         ) from error
 
 
-def write_images(path: Path, content: bytes | memoryview) -> None:
-    """Write images of 28 x 28, a byte for each pixel, as an IDX file."""
+def write_images(path: Path, content: bytes) -> None:
+    """Write images of 28 x 28 pixels, one byte each, as an IDX file."""
     _write(path, [IMAGES_MAGIC, len(content) // 784, 28, 28], content)
 
 
-def write_labels(path: Path, content: bytes | memoryview) -> None:
-    """Write labels, a byte for each, as an IDX file."""
+def write_labels(path: Path, content: bytes) -> None:
+    """Write labels, one byte each, as an IDX file."""
     _write(path, [LABELS_MAGIC, len(content)], content)
 
 
-def _write(path: Path, header: list[int], content: bytes | memoryview) -> None:
-    with path.open("wb") as file:
-        file.write(np.array(header, ">u4").tobytes())
-        file.write(content)
+def _write(path: Path, header: list[int], content: bytes) -> None:
+    path.write_bytes(np.array(header, ">u4").tobytes() + content)

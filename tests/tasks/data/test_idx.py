@@ -1,6 +1,7 @@
 import gzip
 import re
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from storage.errors import DatasetNotFoundError, InvalidDataError
+from storage.errors import DatasetNotFoundError, DatasetUnavailableError, InvalidDataError
+from tasks.data import idx
+from tasks.data.dataset import Dataset
 from tasks.data.idx import FILES, IMAGES_MAGIC, LABELS_MAGIC, find_files, read_images, read_labels
 
 IMAGES = st.integers(0, 4).flatmap(lambda n: arrays(np.uint8, (n, 28, 28)))
@@ -45,13 +48,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_written_in_idx_is_read_as_it_was_plain_or_compressed(
     folder: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8]
 ) -> None:
-    of_images = header(IMAGES_MAGIC, len(images), 28, 28) + images.tobytes()
-    of_labels = header(LABELS_MAGIC, len(labels)) + labels.tobytes()
+    image_file = header(IMAGES_MAGIC, len(images), 28, 28) + images.tobytes()
+    label_file = header(LABELS_MAGIC, len(labels)) + labels.tobytes()
     for suffix, packed in (("", bytes), (".gz", gzip.compress)):
-        read = read_images(written(packed(of_images), folder, f"images{suffix}"))
+        read = read_images(written(packed(image_file), folder, f"images{suffix}"))
         assert read.dtype == np.uint8
         np.testing.assert_array_equal(read, images)
-        read = read_labels(written(packed(of_labels), folder, f"labels{suffix}"))
+        read = read_labels(written(packed(label_file), folder, f"labels{suffix}"))
         assert read.dtype == np.uint8
         np.testing.assert_array_equal(read, labels)
 
@@ -111,14 +114,14 @@ def test_a_compressed_file_with_one_bit_changed_is_refused_or_the_same_images(
         ("file.gz", header(IMAGES_MAGIC, 1, 28, 28) + bytes(784), "Not a gzipped file"),
     ],
 )
-def test_a_file_of_images_that_is_none_is_refused_with_expected_and_received(
+def test_a_file_that_is_not_an_image_file_is_refused_with_expected_and_received(
     folder: Path, name: str, content: bytes, said: str
 ) -> None:
     said = said.replace("a header", "an IDX header")
     assert re.search(said, refusal(written(content, folder, name)))
 
 
-def test_a_file_of_images_is_no_file_of_labels(folder: Path) -> None:
+def test_a_file_of_images_is_refused_as_a_file_of_labels(folder: Path) -> None:
     path = written(header(IMAGES_MAGIC, 1, 28, 28) + bytes(784), folder)
     with pytest.raises(InvalidDataError, match=r"expected .*0x00000801, received 0x00000803"):
         read_labels(path)
@@ -159,24 +162,42 @@ def test_a_folder_without_one_of_the_files_is_refused_by_the_files_name(
         find_files(tmp_path)
     message = str(refused.value)
     assert "expected mnist, mnist-5k or a folder" in message
-    assert f"received {tmp_path}, which holds no {missing}" in message
+    assert f"received {tmp_path}, which contains neither {missing} nor {missing}.gz" in message
     assert "\n" not in message
     assert refused.value.exit_code == 2
 
 
 @pytest.mark.parametrize("name", ["missing", "file", "file/below", "long" * 100])
-def test_a_folder_that_is_none_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
+def test_a_path_that_is_not_a_folder_is_refused_by_its_name(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DatasetNotFoundError) as refused:
         find_files(tmp_path / name)
     message = str(refused.value)
     assert "expected mnist, mnist-5k or a folder" in message
-    assert f"received {tmp_path / name}, which is no folder" in message
+    assert f"received {tmp_path / name}, which is not a folder" in message
     assert "\n" not in message
 
 
 def test_an_empty_folder_is_refused_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(
-        DatasetNotFoundError, match=re.escape(f"received {tmp_path}, which holds no ")
+        DatasetNotFoundError, match=re.escape(f"received {tmp_path}, which contains neither ")
     ):
         find_files(tmp_path)
+
+
+def test_files_replaced_while_they_are_read_are_refused(
+    few: Dataset, write_idx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = find_files(write_idx(few))
+    new, images = files["train_images"].with_name("new"), files["train_images"]
+
+    def replace_images_then_read(path: Path) -> NDArray[np.uint8]:
+        new.write_bytes(images.read_bytes())
+        new.replace(images)
+        return read_labels(path)
+
+    monkeypatch.setattr(idx, "read_labels", replace_images_then_read)
+    with pytest.raises(DatasetUnavailableError, match=r"expected files that do not change"):
+        idx.read_all(files)
+    monkeypatch.undo()
+    assert len(idx.read_all(files)[0]) == 360
