@@ -78,9 +78,9 @@ def run_into(
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not is_so():
-        assert time.monotonic() < deadline, "waited for 20 s in vain"
+        assert time.monotonic() < deadline, "waited for 120 s in vain"
         time.sleep(0.02)
 
 

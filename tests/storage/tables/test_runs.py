@@ -1,7 +1,6 @@
 import json
 import math
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -139,10 +138,11 @@ def test_a_note_writes_its_columns_and_renews_the_lease(
 ) -> None:
     sql.execute("UPDATE runs SET lease_expires_at = ?", (PAST,))
     before = row_of(sql, run_id)
+    earliest = datetime.now(UTC) + timedelta(seconds=60)
     runs.note(run_id, train_loss=0.5, data_digest="cd" * 32)
+    latest = datetime.now(UTC) + timedelta(seconds=60)
     after = row_of(sql, run_id)
-    left = runs.get(run_id).lease_expires_at - datetime.now(UTC)
-    assert timedelta(seconds=50) < left <= timedelta(seconds=60)
+    assert earliest <= runs.get(run_id).lease_expires_at <= latest
     assert after == {
         **before,
         "train_loss": 0.5,
@@ -166,17 +166,18 @@ def test_only_a_running_row_whose_lease_has_expired_counts_as_dead(
 ) -> None:
     insert(sql, "promoted-long-ago")
     insert(sql, "dead", status="running", finished_at=None, duration_s=None, generation=None)
-    soon = f"{datetime.now(UTC) + timedelta(seconds=5):%Y-%m-%d %H:%M:%S.%f}"
+    soon = f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%d %H:%M:%S.%f}"
     insert(sql, "quiet", status="running", finished_at=None, lease_expires_at=soon)
     others = [row_of(sql, other) for other in (run_id, "promoted-long-ago", "quiet")]
 
     assert [run.run_id for run in runs.expired()] == ["dead"]
     for alive in (run_id, "promoted-long-ago", "quiet", "nobody"):
         assert not runs.close_expired(alive, Status.LOST, "it died")
+    before = datetime.now(UTC)
     assert runs.close_expired("dead", Status.LOST, "it died")
     lost = runs.get("dead")
     assert (lost.status, lost.reason) == (Status.LOST, "it died")
-    assert abs(lost.finished_at - datetime.now(UTC)) < timedelta(seconds=5)
+    assert before <= lost.finished_at <= datetime.now(UTC)
     assert [row_of(sql, other["run_id"]) for other in others] == others
     assert runs.expired() == []
     with pytest.raises(RunClosedError, match=r"lost.*DIGITS_LEASE_S"):
@@ -273,10 +274,9 @@ def test_a_reader_does_not_wait_for_a_writer(
 ) -> None:
     sql.execute("BEGIN IMMEDIATE")
     sql.execute("UPDATE runs SET train_loss = 9.0")
-    started = time.monotonic()
+    # The lock is released below: whoever waited for it would fail with "database is locked".
     assert runs.get(run_id).train_loss is None
     assert [run.run_id for run in runs.newest(10)] == [run_id]
-    assert time.monotonic() - started < 5
     sql.execute("ROLLBACK")
 
 
