@@ -62,25 +62,20 @@ def digits(environment: dict[str, str], tmp_path: Path) -> Digits:
 
 
 @pytest.fixture
-def cost(environment: dict[str, str]) -> Callable[..., tuple[float, float]]:
-    """What a program takes in a process of its own: seconds of the processor, peak MiB.
-
-    Seconds of the processor and not of the clock: what else the machine does counts less.
-    """
+def peak_kib(environment: dict[str, str]) -> Callable[..., int]:
+    """The peak resident memory, in KiB, of a program in a process of its own."""
     code = (
         "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True);"
-        "used = resource.getrusage(resource.RUSAGE_CHILDREN);"
-        "print(used.ru_utime + used.ru_stime, used.ru_maxrss)"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
 
-    def measure(*arguments: str) -> tuple[float, float]:
+    def measure(*arguments: str) -> int:
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],
             check=False, env=environment, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        seconds, kibibytes = done.stdout.splitlines()[-1].split()
-        return float(seconds), int(kibibytes) / 1024
+        return int(done.stdout.splitlines()[-1])
 
     return measure
 

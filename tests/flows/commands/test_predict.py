@@ -143,13 +143,8 @@ def test_it_needs_neither_tensorflow_nor_prefect_nor_a_database(
     assert done.returncode == 0, done.stderr
 
 
-def test_it_takes_at_most_three_times_what_the_import_of_its_libraries_takes(cost, store, picture):
+def test_its_memory_is_at_most_three_times_what_the_import_of_its_libraries_takes(
+    peak_kib, store, picture
+):
     libraries = "import numpy, PIL.Image, ai_edge_litert.interpreter"
-    measured = [
-        (cost(DIGITS, "predict", str(picture)), cost(sys.executable, "-c", libraries))
-        for _ in range(5)
-    ]
-    ours, imports = (min(seconds for seconds, _ in of) for of in zip(*measured, strict=True))
-    assert ours < 3 * imports
-    ours, imports = (max(mebibytes for _, mebibytes in of) for of in zip(*measured, strict=True))
-    assert ours < 3 * imports
+    assert peak_kib(DIGITS, "predict", str(picture)) < 3 * peak_kib(sys.executable, "-c", libraries)

@@ -93,9 +93,7 @@ def test_a_run_that_is_killed_and_a_worker_that_is_killed_do_not_stop_the_night(
     wait_for(lambda: "model.rolled-back" in events(environment), "the rollback's event", 30)
 
     children = psutil.Process(up.process.pid).children(recursive=True)
-    began = time.monotonic()
     assert up.stop(signal.SIGTERM) == 0, up.output
-    assert time.monotonic() - began < 10
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
     assert "Traceback" not in up.output
@@ -115,14 +113,12 @@ def test_up_that_is_killed_while_a_run_goes_on_is_started_again_and_the_next_run
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, "they end with it"
 
-    back = time.monotonic()
     again = started("up", "--port", str(free_port), DIGITS_LEASE_S="8")
     again.wait_for("started!")
     wait_for(lambda: all(kind != "RUNNING" for _, kind in states(environment)), "none is Running")
     wait_for(lambda: statuses(home)[0] in {"lost", "cancelled"}, "its row is closed")
     run_deployment(environment, "epochs=2", "min_accuracy=0.5", "min_recall=0")
     wait_for(lambda: states(environment)[-1][0] == "Promoted", "no slot is held")
-    assert time.monotonic() - back < 180
     assert statuses(home)[1:] == ["promoted"]
     assert again.stop(signal.SIGTERM) == 0
 
@@ -155,10 +151,8 @@ def test_after_three_nights_off_one_run_catches_up_and_nothing_says_running_that
     assert "RUNNING" in {kind for _, kind in states(environment)}
     time.sleep(185)
 
-    back = time.monotonic()
     again = started("up", "--port", str(free_port), **usual)
     again.wait_for("epoch   10/1000")
-    assert time.monotonic() - back < 180
     found = states(environment)
     assert found[0] == ("Crashed", "CRASHED")
     running = [name for name, kind in found if kind == "RUNNING"]
