@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def without_lines(unwanted: re.Pattern[bytes]) -> Iterator[None]:
+def drop_stderr_lines(unwanted: re.Pattern[bytes]) -> Iterator[None]:
     """Leave out what standard error gets meanwhile, line by line, where it begins like this.
 
     The rest comes when the block ends.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from storage.errors import DamagedModelError
 from storage.models.versions import Version, read_version
-from storage.quiet import without_lines
+from storage.quiet import drop_stderr_lines
 
 MODEL = "model.tflite"
 GOLDEN = "golden.npz"
@@ -34,7 +34,7 @@ class Classifier:
 
         self.version = version
         try:
-            with without_lines(NOTE):
+            with drop_stderr_lines(NOTE):
                 self._model: Any = Interpreter(model_content=version.files[MODEL])
                 self._model.allocate_tensors()
             (self._input,), (self._output,) = (

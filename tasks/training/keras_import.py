@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from storage.quiet import without_lines
+from storage.quiet import drop_stderr_lines
 
 # https://github.com/tensorflow/tensorflow/issues/100442: they heed no setting.
 NOTE = re.compile(rb"WARNING: All log messages before absl|I\d{4} [\d:.]+ +\d+ \w+\.cc:\d+\]")
@@ -35,7 +35,7 @@ def _import(without: Sequence[str]) -> None:
     absent = [name for name in without if name not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # an import of None fails
     try:
-        with without_lines(NOTE):
+        with drop_stderr_lines(NOTE):
             import keras  # noqa: F401
     finally:
         for name in absent:
