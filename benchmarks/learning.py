@@ -21,6 +21,8 @@ from PIL import Image
 from benchmarks.prefect_server import prefect_server
 from benchmarks.training import MNIST
 from serving.champion import load_champion
+from storage.models.store import open_store
+from storage.settings import read_settings
 from tasks.data.idx import read_images, read_labels
 
 SLANT = np.tan(np.radians(25))
@@ -53,7 +55,7 @@ def main() -> None:
     ):
 
         def accuracies() -> dict[str, float]:
-            champion = load_champion(Path(environment["DIGITS_HOME"]) / "models", MNIST.name)
+            champion = load_champion(open_store(read_settings(environment), MNIST.name))
             return {
                 name: float(
                     (champion.classifier.probabilities(images).argmax(1) == test_labels).mean()

@@ -28,6 +28,7 @@ import numpy as np
 import psutil
 
 from benchmarks.training import PROJECT
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 from tasks.load import load
 
@@ -133,7 +134,7 @@ def prepare(home: Path, environment: Mapping[str, str]) -> dict[str, Server]:
         [DIGITS, "retrain", "--dataset", "mnist-5k", "--seed", "1"],
         check=True, env=environment, capture_output=True,
     )  # fmt: skip
-    store = ModelStore(home / "models", "mnist-5k")
+    store = ModelStore(LocalFolder(home / "models"), "mnist-5k")
     champion = store.champion()
     if champion is None:
         sys.exit("expected a champion, found none")

@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage.errors import DamagedModelError, ModelStoreError, VersionNotFoundError
 from storage.models.classifier import Classifier, load_classifier
@@ -34,30 +33,28 @@ class Champion:
     classifier: Classifier
 
 
-def load_champion(models: Path, dataset: str) -> Champion:
-    """Load the champion of a dataset; each byte is checked, and its golden batch tried.
+def load_champion(store: ModelStore) -> Champion:
+    """Load the champion of a store; each byte is checked, and its golden batch tried.
 
     Args:
-        models: Folder of all datasets' models.
-        dataset: The name under which it is kept.
+        store: Where it is kept.
 
     Raises:
         VersionNotFoundError: If there is none yet.
         DamagedModelError: If it may not be put to use; the message names the way out.
     """
-    store = ModelStore(models, dataset)
     while pointer := store.champion():
         try:
             classifier = load_classifier(store.version(pointer.version), pointer.digest)
-            return Champion(dataset, pointer, classifier)
+            return Champion(store.name, pointer, classifier)
         except DamagedModelError as error:
             # After many swaps in a moment the version may have been removed.
             if store.champion() == pointer:
                 raise DamagedModelError(
-                    f"{error}; `digits rollback --dataset {dataset}` takes another one"
+                    f"{error}; `digits rollback --dataset {store.name}` takes another one"
                 ) from error
     raise VersionNotFoundError(
-        f"expected a champion of {dataset}, found none yet; train one: digits retrain"
+        f"expected a champion of {store.name}, found none yet; train one: digits retrain"
     )
 
 
@@ -67,21 +64,19 @@ class Follower:
     A champion that may not be put to use is refused, and the last good one stays.
 
     Args:
-        models: Folder of all datasets' models.
-        dataset: The name under which the champion is kept.
+        store: Where the champion is kept.
 
     Raises:
         VersionNotFoundError: If there is none yet.
         DamagedModelError: If it may not be put to use.
     """
 
-    def __init__(self, models: Path, dataset: str) -> None:
-        self._models = models
-        self._store = ModelStore(models, dataset)
+    def __init__(self, store: ModelStore) -> None:
+        self._store = store
         self._ended = threading.Event()
         self._tried: Pointer | None = None
         self._retry_at = 0.0
-        self.champion = load_champion(models, dataset)
+        self.champion = load_champion(store)
         self.refused: str | None = None
         """Why the model that the pointer names is not the one that answers; None if it is."""
 
@@ -112,7 +107,7 @@ class Follower:
             self.refused = said
 
     def _load(self) -> None:
-        loaded = load_champion(self._models, self.champion.dataset)
+        loaded = load_champion(self._store)
         before, self.champion, self.refused = self.champion, loaded, None
         log.info("%s answers instead of %s", loaded.pointer.version, before.pointer.version)
 

@@ -2,11 +2,11 @@
 
 import logging
 from contextlib import nullcontext
-from pathlib import Path
 
 from storage.errors import ModelStoreError
-from storage.models.store import ModelStore
+from storage.models.store import ModelStore, open_store
 from storage.records import Status, Swap
+from storage.settings import Settings
 from storage.tables.runs import Runs
 from storage.tables.schema import Run
 
@@ -15,14 +15,14 @@ log = logging.getLogger("digits")
 LOST = "its process died, or lost touch with the database, and told nobody"
 
 
-def close_dead_runs(runs: Runs, models: Path) -> list[Run]:
+def close_dead_runs(runs: Runs, settings: Settings) -> list[Run]:
     """Close the rows of runs that gave no sign of life, and remove their candidates.
 
     Such a run is ``lost``, unless its model was promoted before it died.
 
     Args:
         runs: The table.
-        models: Folder of all datasets' models.
+        settings: Where the models are.
 
     Returns:
         Their rows, as they were before.
@@ -32,7 +32,7 @@ def close_dead_runs(runs: Runs, models: Path) -> list[Run]:
     """
     dead = []
     for run in runs.expired():
-        store = ModelStore(models, run.dataset)
+        store = open_store(settings, run.dataset)
         try:
             if _close(run.run_id, runs, store):
                 dead.append(run)

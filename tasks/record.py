@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from storage.errors import DatabaseError, DigitsError, ModelStoreError, RunClosedError
-from storage.models.store import ModelStore
+from storage.models.store import open_store
 from storage.records import Decision, Recipe, Status
 from storage.recovery import close_dead_runs, promotion_of
 from storage.settings import Settings
@@ -41,8 +41,8 @@ class RunInProgress:
         self.engine = open_database(settings.database_url)
         self.runs = Runs(self.engine, settings.lease_s)
         self.promotions = Promotions(self.engine)
-        self.store = ModelStore(settings.models, recipe.dataset, settings.keep_versions)
-        close_dead_runs(self.runs, settings.models)
+        self.store = open_store(settings, recipe.dataset)
+        close_dead_runs(self.runs, settings)
         self.lineage: dict[str, Any] = lineage()
         self.id = self.runs.open(recipe, **self.lineage)
         self.lineage |= asdict(recipe)
@@ -146,7 +146,7 @@ class RunInProgress:
     def mend_promotions(self) -> None:
         """Bring the table of promotions up to what the store's history says."""
         try:
-            self.promotions.mend(self.store.dataset, self.store.history())
+            self.promotions.mend(self.store.name, self.store.history())
         except (DatabaseError, ModelStoreError) as error:
             log.warning("the table of promotions waits for the next run: %s", error)
 

@@ -66,11 +66,11 @@ def rollback(dataset: str | None, to: str | None, why: str, as_json: bool) -> No
     model that is taken out of use is not promoted again, until you roll back to it.
     """
     from flows.output.formats import print_json
-    from storage.models.store import ModelStore
+    from storage.models.store import open_store
 
     settings = read_settings()
     name = only_dataset(settings, dataset)
-    store = ModelStore(settings.models, name, settings.keep_versions)
+    store = open_store(settings, name)
     store.rollback(to, actor=whoever(), reason=why)
     entry = describe(settings, name)
     if as_json:
@@ -103,9 +103,9 @@ def describe(settings: Settings, dataset: str) -> dict[str, Any]:
 
     Its ``problem`` is None, or says why the champion cannot be put to use and the way out.
     """
-    from storage.models.store import ModelStore
+    from storage.models.store import open_store
 
-    store = ModelStore(settings.models, dataset)
+    store = open_store(settings, dataset)
     entry: dict[str, Any] = {"dataset": dataset, "problem": None}
     try:
         pointer = store.champion()
@@ -193,10 +193,10 @@ def _shown(entry: dict[str, Any]) -> dict[str, str]:
 
 
 def _names(settings: Settings, dataset: str | None) -> list[str]:
-    from storage.models.store import datasets
+    from storage.models.store import store_names
     from tasks.data.sources import locate
 
-    return datasets(settings.models) if dataset is None else [locate(dataset)[1]]
+    return store_names(settings) if dataset is None else [locate(dataset)[1]]
 
 
 def _mend_promotions(settings: Settings, store: Any) -> None:
@@ -207,7 +207,7 @@ def _mend_promotions(settings: Settings, store: Any) -> None:
     try:
         if has_database(settings.database_url):
             engine = open_database(settings.database_url, busy_timeout_s=PATIENCE_S)
-            Promotions(engine).mend(store.dataset, store.history())
+            Promotions(engine).mend(store.name, store.history())
     except (DatabaseError, ModelStoreError) as error:
         click.echo(f"The table of promotions waits for the next run: {error}", err=True)
 

@@ -28,9 +28,10 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
     """
     from flows.output.formats import print_records
     from serving.champion import load_champion
+    from storage.models.store import open_store
 
     settings = read_settings()
-    champion = load_champion(settings.models, only_dataset(settings, dataset))
+    champion = load_champion(open_store(settings, only_dataset(settings, dataset)))
     answers = [_answer(champion.classifier, file) for name in files for file in _files(name)]
     failed = [answer for answer in answers if "error" in answer]
     if form:

@@ -50,8 +50,9 @@ def serve(host: str, port: int, dataset: str | None) -> None:
     from serving.bounds import MAX_CONNECTIONS, BoundedProtocol
     from serving.champion import Follower
     from serving.service import Service
+    from storage.models.store import open_store
 
-    follower = Follower(settings.models, name)
+    follower = Follower(open_store(settings, name))
     corrections = cache(partial(_open_corrections, settings.database_url, name))
     config = uvicorn.Config(
         create_app(Service(follower, corrections, settings.api_token), local=local),

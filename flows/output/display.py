@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from storage.models.store import ModelStore
+from storage.models.store import open_store
 from storage.records import Status
 from storage.settings import SQLITE, Settings
 
@@ -122,7 +122,7 @@ def print_outcome(run: Run, settings: Settings) -> None:
     table.add_row("took", f"{_seconds(run.duration_s)}{training}")
     table.add_row("row", _plain(_database(settings)))
     if run.status == Status.PROMOTED:
-        folder = ModelStore(settings.models, run.dataset).version(run.run_id)
+        folder = open_store(settings, run.dataset).version(run.run_id)
         table.add_row("model", _plain(f"{short_path(folder)} (generation {run.generation})"))
     print_table(table)
     command = _command()

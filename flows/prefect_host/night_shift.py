@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
 from storage.errors import DatabaseError
-from storage.models.store import ModelStore, datasets
+from storage.models.store import open_store, store_names
 from storage.records import Swap, SwapKind
 from storage.recovery import close_dead_runs
 from storage.settings import Settings
@@ -66,9 +66,8 @@ def close_the_dead(settings: Settings, api_url: str) -> None:
     What fails here is tried again the next time.
     """
     try:
-        dead = close_dead_runs(
-            Runs(open_database(settings.database_url), settings.lease_s), settings.models
-        )
+        runs = Runs(open_database(settings.database_url), settings.lease_s)
+        dead = close_dead_runs(runs, settings)
         with _client(api_url) as client:
             for row in dead:
                 if row.flow_run_id:
@@ -108,8 +107,8 @@ def announce_rollbacks(settings: Settings, api_url: str, seen: dict[str, int]) -
         seen: Generation of each dataset's pointer at the last call; brought up to date.
     """
     try:
-        for dataset in datasets(settings.models):
-            swaps = ModelStore(settings.models, dataset).history().swaps
+        for dataset in store_names(settings):
+            swaps = open_store(settings, dataset).history().swaps
             new = [s for s in swaps if s.generation > seen.get(dataset, s.generation)]
             seen[dataset] = swaps[-1].generation
             rollbacks = [swap for swap in new if swap.kind is SwapKind.ROLLBACK]

@@ -26,28 +26,30 @@ from storage.errors import (
     VersionNotFoundError,
 )
 from storage.models import files
+from storage.models.backends import LocalFolder
 from storage.models.history import History
 from storage.models.pointer import HISTORY, POINTER, prepared, read_pointer, read_swaps
 from storage.models.versions import MANIFEST, Version, read_version, write_version
 from storage.records import Pointer, Swap, SwapKind
+from storage.settings import Settings
 
 LOCK_TIMEOUT_S = 60
 
 
 class ModelStore:
-    """The versions and the champion of one dataset.
+    """The versions and the champion kept under one name.
 
     Args:
-        models: Folder of all datasets' models.
-        dataset: The dataset's name.
+        backend: Where every store's files are.
+        name: What the champions are kept under.
         keep_versions: Predecessors of the champion that are kept for a rollback.
 
     Every method raises ModelStoreError if the folder cannot be read or written.
     """
 
-    def __init__(self, models: Path, dataset: str, keep_versions: int = 10) -> None:
-        self.dataset = dataset
-        self.folder = models / dataset
+    def __init__(self, backend: LocalFolder, name: str, keep_versions: int = 10) -> None:
+        self.name = name
+        self.folder = backend.local / name
         self._keep_versions = keep_versions
         self._versions = self.folder / "versions"
         self._staging = self.folder / "staging"
@@ -63,7 +65,7 @@ class ModelStore:
         Returns:
             SHA-256 of the candidate's manifest, hexadecimal.
         """
-        with self._explained():
+        with self._store_errors():
             return write_version(self.candidate(run_id), run_id, write, origin)
 
     def promote(
@@ -117,10 +119,10 @@ class ModelStore:
             DamagedModelError: If the version cannot be put to use; the champion stays.
         """
         nothing = VersionNotFoundError(
-            f"expected a champion of {self.dataset} to roll back from, found none in"
+            f"expected a champion of {self.name} to roll back from, found none in"
             f" {self.folder.parent}"
         )
-        with self._explained():
+        with self._store_errors():
             if not any((self.folder / name).exists() for name in (POINTER, HISTORY)):
                 raise nothing
         with self.locked():
@@ -165,7 +167,7 @@ class ModelStore:
             ModelStoreError: If it cannot be understood, or is gone while the history tells
                 of more than a first promotion, which a crash may have cut short.
         """
-        with self._explained():
+        with self._store_errors():
             pointer = read_pointer(self.folder)
             if pointer is None and any(s.generation > 1 for s in read_swaps(self.folder)):
                 # Or the first promotions happened between the two looks.
@@ -216,7 +218,7 @@ class ModelStore:
 
     def kept(self) -> list[str]:
         """The versions that are there, newest run first."""
-        with self._explained():
+        with self._store_errors():
             if not self._versions.is_dir():
                 return []
             return sorted((path.name for path in self._versions.iterdir()), reverse=True)
@@ -254,7 +256,7 @@ class ModelStore:
             )
         recorded = history.of(to)
         if recorded is None:
-            with self._explained():
+            with self._store_errors():
                 digest = files.sha256(self.version(to) / MANIFEST)
             return self._unrecorded(Pointer(0, to, digest))
         return recorded
@@ -275,7 +277,7 @@ class ModelStore:
             shutil.rmtree(self.version(name), ignore_errors=True)
 
     def _read_swaps(self) -> list[Swap]:
-        with self._explained():
+        with self._store_errors():
             return read_swaps(self.folder)
 
     def _unrecorded(self, pointer: Pointer) -> Swap:
@@ -297,11 +299,11 @@ class ModelStore:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep others from moving the pointer, or a candidate, meanwhile."""
-        with self._explained(), FileLock(self.folder / ".lock", timeout=LOCK_TIMEOUT_S):
+        with self._store_errors(), FileLock(self.folder / ".lock", timeout=LOCK_TIMEOUT_S):
             yield
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _store_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -311,7 +313,12 @@ class ModelStore:
             ) from error
 
 
-def datasets(models: Path) -> list[str]:
-    """The datasets that have a champion, or a history of one, in a folder of models."""
-    found = (path for name in (POINTER, HISTORY) for path in models.glob(f"*/{name}"))
+def open_store(settings: Settings, name: str) -> ModelStore:
+    """Return the store of a name, wherever the settings keep the models."""
+    return ModelStore(LocalFolder(settings.models), name, settings.keep_versions)
+
+
+def store_names(settings: Settings) -> list[str]:
+    """List the names that have a champion, or a history of one."""
+    found = (path for name in (POINTER, HISTORY) for path in settings.models.glob(f"*/{name}"))
     return sorted({path.parent.name for path in found})

@@ -12,6 +12,7 @@ import pytest
 
 from flows.cli import cli
 from flows.retrain import retrain as retrain_flow
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 from storage.records import Recipe
 from storage.tables.database import open_database
@@ -120,7 +121,7 @@ def run_id(home) -> str:
 @pytest.fixture
 def in_use(home, run_id) -> None:
     """A champion whose files are as large as a real one's; nobody loads them here."""
-    store = ModelStore(home / "models", "mnist")
+    store = ModelStore(LocalFolder(home / "models"), "mnist")
 
     def write(folder: Path) -> None:
         (folder / "model.keras").write_bytes(os.urandom(5_000_000))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.retrain import retrain
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
@@ -52,7 +53,7 @@ def newest_row(tmp_path: Path) -> tuple[str, str]:
 
 def test_on_a_full_disk_the_champion_stays_and_the_row_says_why(tmp_path, models):
     assert run(epochs=1).name == "Promoted"
-    store = ModelStore(models, "mnist-5k")
+    store = ModelStore(LocalFolder(models), "mnist-5k")
     champion = store.champion()
     (models / "ballast").write_bytes(bytes(shutil.disk_usage(models).free - 100_000))
 
@@ -71,7 +72,7 @@ def test_on_a_full_disk_the_champion_stays_and_the_row_says_why(tmp_path, models
 
 def test_on_a_disk_that_may_only_be_read_the_champion_stays_and_the_row_says_why(tmp_path, models):
     assert run(epochs=1).name == "Promoted"
-    store = ModelStore(models, "mnist-5k")
+    store = ModelStore(LocalFolder(models), "mnist-5k")
     champion = store.champion()
     mount("-o", "remount,ro", str(models))
 

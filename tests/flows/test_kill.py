@@ -18,6 +18,7 @@ from statistics import median
 import pytest
 
 from flows.commands.champion import describe
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 from storage.records import Pointer
 from storage.settings import read_settings
@@ -115,7 +116,7 @@ def test_killed_at_200_random_moments_a_run_leaves_nothing_half_done(
     served, small, home, digits, tmp_path
 ):
     settings = read_settings({"DIGITS_HOME": str(home)})
-    store = ModelStore(settings.models, "small")
+    store = ModelStore(LocalFolder(settings.models), "small")
     chance = random.Random(3)
     said = tmp_path / "said.txt"
     with said.open("wb") as errors:

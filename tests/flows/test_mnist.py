@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from flows.retrain import retrain
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 from tasks.data.dataset import Dataset
 from tasks.data.idx import FILES
@@ -47,7 +48,7 @@ def test_the_seed_recipe_lands_where_it_should_with_five_seeds(tmp_path, monkeyp
     for seed in range(5):
         # Of each seed a champion of its own: another seed's may be better by chance.
         usual = {"dataset": str(mnist_folder), "name": f"seed-{seed}", "seed": seed}
-        store = ModelStore(tmp_path / "models", f"seed-{seed}")
+        store = ModelStore(LocalFolder(tmp_path / "models"), f"seed-{seed}")
         promoted = retrain(**usual, min_accuracy=0.97, return_state=True)
         champion = store.champion()
         rejected = retrain(**usual, min_accuracy=0.99, return_state=True)

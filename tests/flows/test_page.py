@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -79,7 +80,7 @@ def test_a_seven_is_drawn_wins_is_corrected_and_the_version_changes_without_a_re
     expect(page.locator("#digit")).to_have_text("7")
     expect(page.locator("#bars .first")).to_contain_text("7")
     expect(page.locator("#spoken")).to_contain_text("7, ")
-    store = ModelStore(home / "models", "mnist-5k")
+    store = ModelStore(LocalFolder(home / "models"), "mnist-5k")
     first = store.champion().version
     expect(page.locator("#version")).to_contain_text(first)
 

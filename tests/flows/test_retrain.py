@@ -8,6 +8,7 @@ import yaml
 from prefect.client.orchestration import get_client
 
 from flows.retrain import retrain
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 
 PROJECT = Path(__file__).parents[2]
@@ -49,7 +50,7 @@ def test_a_model_that_passes_the_gate_is_promoted(home):
     assert row["test_correct"] / row["test_total"] == row["test_accuracy"] >= 0.5
     assert row["test_total"] == 1000
     assert row["flow_run_id"] == str(state.state_details.flow_run_id)
-    pointer = ModelStore(home / "models", "mnist-5k").champion()
+    pointer = ModelStore(LocalFolder(home / "models"), "mnist-5k").champion()
     assert (pointer.version, pointer.generation) == (row["run_id"], row["generation"])
 
 
@@ -169,7 +170,7 @@ def test_a_run_is_compared_with_the_champion_on_the_same_images(home):
 def test_a_champion_that_cannot_be_scored_rejects_until_somebody_rolls_back(home):
     first, second = run(epochs=1), run()
     assert (first.name, second.name) == ("Promoted", "Promoted")
-    store = ModelStore(home / "models", "mnist-5k")
+    store = ModelStore(LocalFolder(home / "models"), "mnist-5k")
     champion = store.champion().version
     path = store.version(champion) / "model.tflite"
     content = bytearray(path.read_bytes())
@@ -197,7 +198,7 @@ def test_a_champion_that_cannot_be_scored_rejects_until_somebody_rolls_back(home
 def test_what_was_rolled_back_does_not_come_back_the_next_night(home):
     run(epochs=1)
     run()
-    store = ModelStore(home / "models", "mnist-5k")
+    store = ModelStore(LocalFolder(home / "models"), "mnist-5k")
     store.rollback(None, actor="anna@here", reason="it looks odd")
 
     state = run()

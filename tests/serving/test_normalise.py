@@ -19,7 +19,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from serving.champion import load_champion
 from serving.normalise import MAX_PIXELS, normalise, read_image
 from storage.errors import ImageError
+from storage.models.backends import LocalFolder
 from storage.models.classifier import Classifier
+from storage.models.store import ModelStore
 from tasks.load import load
 
 DIGITS = str(Path(sys.executable).with_name("digits"))
@@ -237,7 +239,7 @@ def test_of_2000_test_images_drawn_anew_at_least_97_percent_are_right(
     own = {"DIGITS_HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / "prefect")}
     command = [DIGITS, "retrain", "--dataset", str(mnist_folder), "--name", "mnist", "--seed", "4"]
     subprocess.run(command, check=True, env=kept | own, capture_output=True)
-    classifier = load_champion(tmp_path / "models", "mnist").classifier
+    classifier = load_champion(ModelStore(LocalFolder(tmp_path / "models"), "mnist")).classifier
     data = load.fn(str(mnist_folder))
     images, labels = data.test_images[:2000], data.test_labels[:2000]
 

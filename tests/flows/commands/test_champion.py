@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.commands.champion import PATIENCE_S
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 from storage.tables.database import open_database
 
@@ -19,7 +20,7 @@ def store(home: Path, tiny_model) -> ModelStore:
 
 
 def three(home: Path, tiny_model, dataset: str) -> ModelStore:
-    store = ModelStore(home / "models", dataset)
+    store = ModelStore(LocalFolder(home / "models"), dataset)
     for number in range(3):
         origin = {"weights_digest": f"w{number}", "test_correct": 97 + number, "test_total": 100}
         digest = store.stage(f"run-{number}", tiny_model, origin)

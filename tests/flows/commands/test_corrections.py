@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 from storage.tables.corrections import Corrections
 from storage.tables.database import open_database
@@ -24,7 +25,7 @@ IMAGES[1, 8:20, 12:16] = 0
 @pytest.fixture
 def corrections(home: Path, tiny_model) -> Corrections:
     """Two of mnist, which has a champion."""
-    store = ModelStore(home / "models", "mnist")
+    store = ModelStore(LocalFolder(home / "models"), "mnist")
     digest = store.stage("run-1", tiny_model, {"weights_digest": "w"})
     store.promote("run-1", digest, None, actor="retrain", reason="")
     made = Corrections(open_database(f"sqlite:///{home}/metrics.db"), "mnist")

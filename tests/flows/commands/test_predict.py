@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 
 DIGITS = str(Path(sys.executable).with_name("digits"))
@@ -20,7 +21,7 @@ DIGITS = str(Path(sys.executable).with_name("digits"))
 @pytest.fixture
 def store(home: Path, tiny_model) -> ModelStore:
     """Of mnist two champions after one another."""
-    made = ModelStore(home / "models", "mnist")
+    made = ModelStore(LocalFolder(home / "models"), "mnist")
     for number in range(2):
         digest = made.stage(f"run-{number}", tiny_model, {"weights_digest": f"w{number}"})
         made.promote(f"run-{number}", digest, made.champion(), actor="retrain", reason="")
@@ -103,7 +104,7 @@ def test_without_a_champion_or_with_several_it_says_what_to_do(digits, picture, 
     assert done.returncode == 1
     assert "train one: digits retrain" in done.stderr
     for dataset in ("mnist", "mine"):
-        made = ModelStore(home / "models", dataset)
+        made = ModelStore(LocalFolder(home / "models"), dataset)
         digest = made.stage(f"{dataset}-1", tiny_model, {})
         made.promote(f"{dataset}-1", digest, None, actor="retrain", reason="")
     done = digits("predict", str(picture))

@@ -26,6 +26,7 @@ from PIL import Image
 from flows.commands.serve import DRAIN_S
 from serving.bounds import PATIENCE_S
 from serving.champion import PERIOD_S
+from storage.models.backends import LocalFolder
 from storage.models.classifier import load_classifier
 from storage.models.store import ModelStore
 
@@ -36,7 +37,7 @@ Promote = Callable[[str, int], None]
 
 @pytest.fixture
 def store(home: Path) -> ModelStore:
-    return ModelStore(home / "models", "mnist")
+    return ModelStore(LocalFolder(home / "models"), "mnist")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 from storage.records import SwapKind
 
@@ -13,6 +14,7 @@ PREPARE = """
 import json, random
 from pathlib import Path
 from storage.errors import VersionNotFoundError
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 import ai_edge_litert.interpreter
 models, who, tiny = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
@@ -30,7 +32,7 @@ def quality(store, pointer):
 HISTORIES = """
 chance = random.Random(who)
 for number in range(int(sys.argv[4])):
-    store = ModelStore(models, f"history-{number}")
+    store = ModelStore(LocalFolder(models), f"history-{number}")
     for step in range(2):
         if chance.random() < 0.25:
             try:
@@ -72,7 +74,7 @@ def test_promotions_and_rollbacks_at_once_are_one_sequence_and_the_worse_never_w
 
     swaps = 0
     for number in range(histories):
-        store = ModelStore(tmp_path, f"history-{number}")
+        store = ModelStore(LocalFolder(tmp_path), f"history-{number}")
         history = store.history().swaps
         assert [swap.generation for swap in history] == list(range(1, len(history) + 1))
         for before, swap in itertools.pairwise(history):
@@ -90,7 +92,7 @@ def test_promotions_and_rollbacks_at_once_are_one_sequence_and_the_worse_never_w
 
 
 WRITER = """
-store = ModelStore(models, "mnist", keep_versions=1)
+store = ModelStore(LocalFolder(models), "mnist", keep_versions=1)
 if who == "writer":
     for number in range(int(sys.argv[4])):
         files["model.tflite"] = str(number).encode() * 2000

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from storage.errors import ModelStoreError
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 
 PROJECT = Path(__file__).parents[3]
@@ -23,9 +24,10 @@ PROMOTE = """
 import sys
 from pathlib import Path
 from storage.errors import ModelStoreError
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 models, run, digest = sys.argv[1:4]
-store = ModelStore(Path(models), "mnist", keep_versions=1)
+store = ModelStore(LocalFolder(Path(models)), "mnist", keep_versions=1)
 try:
     print(store.promote(run, digest, store.champion(), actor="test", reason=""))
 except ModelStoreError as error:
@@ -37,8 +39,9 @@ from pathlib import Path
 import storage.models.classifier  # its imports are not what is struck
 import ai_edge_litert.interpreter
 from storage.errors import ModelStoreError
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
-store = ModelStore(Path(sys.argv[1]), "mnist", keep_versions=1)
+store = ModelStore(LocalFolder(Path(sys.argv[1])), "mnist", keep_versions=1)
 try:
     print(store.rollback(None, actor="test", reason=""))
 except ModelStoreError as error:
@@ -65,7 +68,7 @@ def promote(store: ModelStore, tiny_model, run: str, **facts) -> None:
 def before(tmp_path: Path, tiny_model) -> Path:
     """A store with a champion, predecessors, and the candidate run-9; each strike gets a copy."""
     models = tmp_path / "before"
-    store = ModelStore(models, "mnist", keep_versions=1)
+    store = ModelStore(LocalFolder(models), "mnist", keep_versions=1)
     for number in range(3):
         promote(store, tiny_model, f"run-{number}", test_correct=number, test_total=10)
     digest = store.stage("run-9", tiny_model, {"weights_digest": "run-9"})
@@ -76,7 +79,7 @@ def before(tmp_path: Path, tiny_model) -> Path:
 @pytest.fixture
 def first(tmp_path: Path, tiny_model) -> Path:
     """A store with the candidate run-9 and no champion yet."""
-    digest = ModelStore(tmp_path / "before", "mnist").stage("run-9", tiny_model, {})
+    digest = ModelStore(LocalFolder(tmp_path / "before"), "mnist").stage("run-9", tiny_model, {})
     (tmp_path / "digest").write_text(digest)
     return tmp_path / "before"
 
@@ -120,7 +123,7 @@ def touches(lines: list[str], models: Path) -> dict[tuple[str, int], str]:
 
 def check_whole(models: Path, allowed: set[str | None]) -> str | None:
     """The store can be read, and its champion is one of those; which one comes back."""
-    store = ModelStore(models, "mnist", keep_versions=1)
+    store = ModelStore(LocalFolder(models), "mnist", keep_versions=1)
     champion = store.read_champion()
     name = champion[0].version if champion else None
     assert name in allowed
@@ -156,7 +159,7 @@ def test_killed_at_any_call_it_leaves_the_old_champion_or_the_new_one_complete(
         assert code != 0, f"it was to be killed at {line}"
         found.append(check_whole(models, {old, new}))
         # Whoever comes next finds nothing in the way, and leaves nothing behind.
-        store = ModelStore(models, "mnist", keep_versions=1)
+        store = ModelStore(LocalFolder(models), "mnist", keep_versions=1)
         promote(store, tiny_model, "run-10")
         check_whole(models, {"run-10"})
         store.discard("run-9")
@@ -200,7 +203,7 @@ def test_whatever_call_fails_the_champion_loads_and_one_line_says_why(
 
 
 def test_the_tiny_model_is_a_version_that_can_be_rolled_back_to(before):
-    store = ModelStore(before, "mnist")
+    store = ModelStore(LocalFolder(before), "mnist")
     store.rollback("run-1", actor="test", reason="tried")
     with pytest.raises(ModelStoreError):
         store.rollback("run-0", actor="test", reason="it was pruned")

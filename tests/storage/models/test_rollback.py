@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage.errors import DamagedModelError, InvalidParameterError, VersionNotFoundError
+from storage.models.backends import LocalFolder
 from storage.models.classifier import load_classifier
 from storage.models.store import ModelStore
 from storage.records import SwapKind
@@ -17,7 +18,7 @@ from storage.records import SwapKind
 @pytest.fixture
 def store(tmp_path: Path, tiny_model) -> ModelStore:
     """Three champions after one another."""
-    made = ModelStore(tmp_path, "mnist")
+    made = ModelStore(LocalFolder(tmp_path), "mnist")
     for number in range(3):
         run = f"run-{number}"
         digest = made.stage(run, tiny_model, {"weights_digest": f"w{number}"})
@@ -42,7 +43,7 @@ def test_each_rollback_goes_further_back_and_the_last_one_says_so(store: ModelSt
 
 
 def test_where_nothing_else_is_kept_it_says_how_to_begin_anew(tmp_path: Path, tiny_model) -> None:
-    store = ModelStore(tmp_path, "mnist")
+    store = ModelStore(LocalFolder(tmp_path), "mnist")
     digest = store.stage("run-0", tiny_model, {"weights_digest": "w0"})
     store.promote("run-0", digest, None, actor="retrain", reason="")
     with pytest.raises(VersionNotFoundError, match=f"move {store.folder} away: the next run"):
@@ -82,7 +83,7 @@ def test_to_a_version_by_name_and_forward_again(store: ModelStore) -> None:
 
 def test_without_a_champion_there_is_nothing_to_roll_back(tmp_path: Path) -> None:
     with pytest.raises(VersionNotFoundError, match="found none"):
-        back(ModelStore(tmp_path, "mnist"))
+        back(ModelStore(LocalFolder(tmp_path), "mnist"))
     assert not (tmp_path / "mnist").exists()
 
 
@@ -126,7 +127,7 @@ def test_a_version_whose_answers_are_not_those_of_the_golden_batch_is_not_loaded
         np.savez(folder / "golden.npz", images=images, probabilities=probabilities)
 
     for number, wrong in enumerate((2e-4, float("nan"))):
-        store = ModelStore(tmp_path, f"case-{number}")
+        store = ModelStore(LocalFolder(tmp_path), f"case-{number}")
         digest = store.stage("run-1", partial(answer_otherwise, wrong=wrong), {})
         with pytest.raises(DamagedModelError, match=r"golden batch within 0\.0001"):
             load_classifier(store.candidate("run-1"), digest)
@@ -140,7 +141,7 @@ def test_a_version_without_model_or_golden_batch_is_not_loaded(
         tiny_model(folder)
         (folder / missing).unlink()
 
-    store = ModelStore(tmp_path, "mnist")
+    store = ModelStore(LocalFolder(tmp_path), "mnist")
     digest = store.stage("run-1", incomplete, {})
     with pytest.raises(DamagedModelError, match=r"expected model\.tflite and golden\.npz"):
         load_classifier(store.candidate("run-1"), digest)

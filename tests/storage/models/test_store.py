@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from storage.errors import DamagedModelError, ModelStoreError
+from storage.models.backends import LocalFolder
 from storage.models.pointer import read_swaps
 from storage.models.store import ModelStore
 from storage.records import Pointer, Swap, SwapKind
@@ -71,7 +72,7 @@ def refused() -> Iterator[None]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> ModelStore:
-    return ModelStore(tmp_path / "models", "mnist")
+    return ModelStore(LocalFolder(tmp_path / "models"), "mnist")
 
 
 def test_a_candidate_has_a_manifest_of_its_files_and_origin(store: ModelStore) -> None:
@@ -135,7 +136,7 @@ def test_a_reader_that_comes_before_the_first_promotions_and_sees_their_history_
 
 
 def test_two_datasets_have_a_champion_each(tmp_path: Path) -> None:
-    one, two = ModelStore(tmp_path, "one"), ModelStore(tmp_path, "two")
+    one, two = ModelStore(LocalFolder(tmp_path), "one"), ModelStore(LocalFolder(tmp_path), "two")
     stage_and_promote(one, "run-1")
     assert two.champion() is None
 
@@ -256,7 +257,7 @@ def test_a_damaged_pointer_is_named_and_neither_mended_nor_overtaken(
 
 def test_a_store_that_cannot_be_written_is_named_with_what_to_check(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    store = ModelStore(tmp_path / "file" / "models", "mnist")
+    store = ModelStore(LocalFolder(tmp_path / "file" / "models"), "mnist")
     for act in (
         lambda: store.stage("run-1", write_model, {}),
         lambda: store.promote("run-1", "ab", None, actor="test", reason=""),
@@ -337,7 +338,7 @@ def test_a_store_without_a_history_begins_one_with_its_champion(store: ModelStor
 
 
 def test_what_was_promoted_before_a_history_that_was_lost_is_not_removed(tmp_path: Path) -> None:
-    store = ModelStore(tmp_path, "mnist", keep_versions=1)
+    store = ModelStore(LocalFolder(tmp_path), "mnist", keep_versions=1)
     for number in range(4):
         stage_and_promote(store, f"run-{number}")
         (store.folder / "history.jsonl").unlink()
@@ -376,7 +377,7 @@ def test_a_damaged_history_is_named_with_the_way_out_and_hides_no_champion(
 
 
 def test_only_what_a_rollback_may_need_is_kept(tmp_path: Path) -> None:
-    store = ModelStore(tmp_path, "mnist", keep_versions=2)
+    store = ModelStore(LocalFolder(tmp_path), "mnist", keep_versions=2)
     stage_and_promote(store, "run-0", test_correct=9, test_total=10)
     for number in range(1, 6):
         stage_and_promote(store, f"run-{number}", test_correct=5, test_total=10)
@@ -389,7 +390,7 @@ def test_only_what_a_rollback_may_need_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_same_weights_again_and_again_do_not_push_the_others_out(tmp_path: Path) -> None:
-    store = ModelStore(tmp_path, "mnist", keep_versions=1)
+    store = ModelStore(LocalFolder(tmp_path), "mnist", keep_versions=1)
     stage_and_promote(store, "run-0")
     for number in range(1, 5):
         stage_and_promote(store, f"run-{number}", weights_digest="the same")
@@ -408,9 +409,10 @@ def test_processes_that_promote_at_once_make_one_sequence_and_readers_see_whole_
     (store.folder / "digests.json").write_text(json.dumps(digests))
     prepare = (
         "import hashlib, time; from pathlib import Path\n"
+        "from storage.models.backends import LocalFolder\n"
         "from storage.models.store import ModelStore\n"
         "import json\n"
-        "store = ModelStore(Path(sys.argv[1]), 'mnist', keep_versions=1000)\n"
+        "store = ModelStore(LocalFolder(Path(sys.argv[1])), 'mnist', keep_versions=1000)\n"
         "digests = json.loads((store.folder / 'digests.json').read_text())"
     )
     work = f"""

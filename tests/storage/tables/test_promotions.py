@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Engine
 
 from storage.errors import DatabaseError
+from storage.models.backends import LocalFolder
 from storage.models.history import History
 from storage.models.store import ModelStore
 from storage.records import Status, Swap, SwapKind
@@ -101,7 +102,7 @@ def stage(settings: Settings, run_id: str) -> tuple[ModelStore, str]:
     def write(folder: Path) -> None:
         (folder / "model.tflite").write_bytes(b"weights")
 
-    store = ModelStore(settings.models, "mnist-5k")
+    store = ModelStore(LocalFolder(settings.models), "mnist-5k")
     return store, store.stage(run_id, write, {})
 
 
@@ -113,7 +114,7 @@ def test_a_run_that_died_before_its_promotion_is_lost_and_its_candidate_removed(
     living = runs.open(new_recipe(), versions={}, host="here")
     stage(settings, living)
 
-    close_dead_runs(runs, settings.models)
+    close_dead_runs(runs, settings)
 
     run = runs.get(run_id)
     assert run.status == Status.LOST
@@ -135,12 +136,12 @@ def test_a_dead_run_whose_store_cannot_be_locked_stops_nobody_and_is_closed_late
     lock.unlink(missing_ok=True)
     lock.mkdir()
 
-    close_dead_runs(runs, settings.models)
+    close_dead_runs(runs, settings)
 
     assert [runs.get(run).status for run in (first, second)] == [Status.RUNNING, Status.LOST]
     assert f"run {first} has ended; a later run closes its row" in caplog.text
     lock.rmdir()
-    close_dead_runs(runs, settings.models)
+    close_dead_runs(runs, settings)
     assert runs.get(first).status == Status.LOST
     assert not store.candidate(first).exists()
 
@@ -155,7 +156,7 @@ def test_a_run_that_died_after_its_promotion_is_promoted(
     _, digest = stage(settings, other)
     assert store.promote(other, digest, store.champion(), actor="retrain", reason="")
 
-    close_dead_runs(runs, settings.models)
+    close_dead_runs(runs, settings)
 
     run = runs.get(run_id)
     assert (run.status, run.generation, run.reason) == (Status.PROMOTED, 1, "it was good")
@@ -169,5 +170,5 @@ def test_a_store_that_cannot_be_read_does_not_keep_the_dead_running(
     folder = settings.models / "mnist-5k"
     folder.mkdir(parents=True)
     (folder / "champion.json").write_text("{")
-    close_dead_runs(runs, settings.models)
+    close_dead_runs(runs, settings)
     assert runs.get(run_id).status == Status.LOST
