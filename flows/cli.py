@@ -194,10 +194,9 @@ def _run_flow(parameters: dict[str, Any]) -> Any:
     logging.getLogger("digits").addHandler(handler)
 
     from flows.prefect_host.server import server_for_a_run, wait_for_tasks
-    from tasks.training.keras_import import import_keras_meanwhile
+    from tasks.training.keras_import import import_keras_in_background
 
-    # 0.8 s and 70 MiB for what a run does not use.
-    import_keras_meanwhile(without=["pandas", "sklearn"])
+    import_keras_in_background()
     with server_for_a_run() as embedded:
         from flows.retrain import retrain as flow
 

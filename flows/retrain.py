@@ -19,7 +19,7 @@ from tasks.report import report
 from tasks.score import score
 from tasks.stage import stage
 from tasks.train import train
-from tasks.training.keras_import import import_keras_meanwhile
+from tasks.training.keras_import import import_keras_in_background
 from tasks.validate import validate
 
 
@@ -61,7 +61,7 @@ def retrain(
         corrections_share: Share of an epoch's images that come from corrections at most.
     """
     recipe = make_recipe(**locals())  # they take the same parameters
-    import_keras_meanwhile()
+    import_keras_in_background()
     with record(recipe, read_settings()) as run:
         data = run.loaded(load(recipe.source))
         run.checked(validate(data, run.champion_data(), recipe.max_drift))
