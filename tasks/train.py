@@ -1,4 +1,4 @@
-"""Train: fit a compiled Keras model epoch by epoch, and watch that it stays finite."""
+"""Train: fit a compiled Keras model epoch by epoch, and stop if it is no longer finite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from prefect.cache_policies import NO_CACHE
 from storage.errors import TrainingDivergedError
 from storage.records import Recipe
 from tasks.preprocess import Examples
-from tasks.training.fit import fit
 from tasks.training.progress import progress_of
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ class Epoch:
 
     Args:
         loss: Mean loss per example.
-        accuracy: Share of the examples that was right, in [0, 1].
-        duration_s: Seconds that it took.
+        accuracy: Share of the examples that were correct, in [0, 1].
+        duration_s: Seconds it took.
     """
 
     loss: float
@@ -42,8 +41,8 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> list[Epoch]
 
     Args:
         model: Compiled.
-        examples: What it learns from.
-        recipe: Its epochs, batch size and seed decide; the seed gives the order.
+        examples: The training examples.
+        recipe: Gives epochs, batch size and seed; the seed determines the order.
 
     Returns:
         The learning curve.
@@ -51,7 +50,9 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> list[Epoch]
     Raises:
         TrainingDivergedError: If a loss or a weight is not finite after an epoch.
     """
-    show = progress_of(recipe.epochs)
+    from tasks.training.fit import fit
+
+    show_progress = progress_of(recipe.epochs)
     curve: list[Epoch] = []
     started = time.perf_counter()
 
@@ -65,7 +66,7 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> list[Epoch]
                 f" {loss:g}{'' if finite else ' and weights that are not finite'};"
                 f" look for NaN in the data, or lower the learning rate ({recipe.learning_rate:g})"
             )
-        show(number, loss, accuracy, duration_s)
+        show_progress(number, loss, accuracy, duration_s)
         curve.append(Epoch(loss, accuracy, duration_s))
         started = time.perf_counter()
 

@@ -1,1 +1,1 @@
-"""Where datasets come from, and MNIST's file format."""
+"""Datasets: where they come from, and MNIST's file format."""

@@ -1,1 +1,1 @@
-"""The networks, and how they are trained."""
+"""The networks and how they are trained."""

@@ -1,35 +1,38 @@
-"""Fit: a compiled Keras model, with the loop over its batches inside a TensorFlow graph.
+"""Fit: train a compiled Keras model, with the loop over its batches inside a TensorFlow graph.
 
-Keras' own ``fit`` comes back to Python after every batch, 4,690 times in ten epochs of MNIST, and
-in the graph its optimizer passes over the weights eight times. Here
+Keras' own ``fit`` returns to Python after every batch, 4,690 times in ten epochs of MNIST, and its
+optimizer passes over the weights eight times. Here
 
-- the loop over the batches is in the graph, and comes back once per hundred of them;
-- a batch is gathered from the pixels as they are in the file, one byte each, and only then scaled;
-- XLA compiles the optimizer, where it is Keras' own, into two passes over the weights. The network
-  itself is left to TensorFlow, whose matrix products are faster than XLA's on a CPU.
+- the loop over the batches runs in the graph, and returns once per hundred batches;
+- a batch is gathered from the pixels as stored, one byte each, and only then scaled;
+- XLA compiles the optimizer, if it is one of Keras' own, into two passes over the weights. The
+  network itself is left to TensorFlow, whose matrix products are faster than XLA's on a CPU.
 
-The arithmetic is the model's own: its layers, loss and optimizer, a new order each epoch, the last
-short batch too. A model for which this loop cannot stand goes to ``fit``, in the same order.
-The figures, and what was tried and did not help: docs/performance.md.
+The arithmetic is the model's own: its layers, loss and optimizer, a new order each epoch, and a
+shorter last batch. A model this loop does not support is trained by Keras' ``fit`` in the same
+order. What was measured, and what was tried and not kept: docs/decisions.md.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
 
 from tasks.preprocess import Examples
 
-if TYPE_CHECKING:
-    import keras
-
-# Between calls Python hears Ctrl-C; a whole epoch of a slow network would put it off too long.
+# Python handles Ctrl-C between calls; a whole epoch of a slow network would delay it too long.
 BATCHES_PER_CALL = 100
+# How many examples the fallback predicts at once to count those that are correct.
+PREDICTED_AT_ONCE = 1000
 
 OnEpochEnd = Callable[[float, float], None]
+BatchLoop = Callable[[NDArray[np.int64]], tuple[tf.Tensor, tf.Tensor]]
 
 
 def fit(
@@ -45,26 +48,23 @@ def fit(
 
     Args:
         model: Compiled, for inputs of shape (n, 784) and one-hot targets of shape (n, 10).
-        examples: What it learns from.
+        examples: The training examples.
         epochs: Passes over the examples.
         batch_size: Examples per step of the optimizer; the last step of an epoch takes the rest.
-        seed: Gives the order of the examples, anew each epoch.
-        on_epoch_end: Called with the mean loss per example and the share of the examples that
-            was right, in [0, 1], both measured while the weights changed (in ``fit``, of a model
-            without that metric, the share after the epoch). What it raises ends the training.
+        seed: Determines the order of the examples, a new one each epoch.
+        on_epoch_end: Called with the mean loss per example and the share of examples that were
+            correct, in [0, 1], both measured while the weights were changing. (Keras' ``fit``,
+            without an accuracy metric: the share after the epoch.) An exception ends the training.
 
     Raises:
-        ValueError: If the model's own training step does not say its loss.
+        ValueError: If the model's own training step does not return its loss.
     """
-    fit_it = _in_a_graph if suits_a_graph(model) else _by_keras
-    shuffler = np.random.default_rng(seed)
-    fit_it(model, examples, epochs, batch_size, shuffler, on_epoch_end)
+    train = _fit_in_graph if supports_graph(model) else _fit_with_keras
+    train(model, examples, epochs, batch_size, np.random.default_rng(seed), on_epoch_end)
 
 
-def suits_a_graph(model: keras.Model) -> bool:
-    """Whether our loop does with this model what its own ``fit`` would do."""
-    import keras
-
+def supports_graph(model: keras.Model) -> bool:
+    """Whether our loop does the same with this model as its own ``fit``."""
     if keras.backend.backend() != "tensorflow":
         return False
     methods = ("fit", "make_train_function", "train_step", "compute_loss", "compute_metrics")
@@ -81,17 +81,17 @@ def suits_a_graph(model: keras.Model) -> bool:
     )
 
 
-def suits_xla(optimizer: keras.Optimizer, variables: list[keras.Variable]) -> bool:
-    """Whether all that an update calls is Keras' own: what a user wrote XLA may not compile."""
-    wraps_others = hasattr(optimizer, "inner_optimizer") or hasattr(optimizer, "optimizers")
+def supports_xla(optimizer: keras.Optimizer, variables: list[keras.Variable]) -> bool:
+    """Whether an update calls only Keras' own code: XLA may not compile a user's."""
+    wraps_another = hasattr(optimizer, "inner_optimizer") or hasattr(optimizer, "optimizers")
     rate = getattr(optimizer, "_learning_rate", None)
     parts = [optimizer, rate, *(variable.constraint for variable in variables)]
-    return not wraps_others and all(
+    return not wraps_another and all(
         type(part).__module__.startswith("keras.") for part in parts if part is not None
     )
 
 
-def _in_a_graph(
+def _fit_in_graph(
     model: keras.Model,
     examples: Examples,
     epochs: int,
@@ -99,53 +99,57 @@ def _in_a_graph(
     shuffler: np.random.Generator,
     on_epoch_end: OnEpochEnd,
 ) -> None:
-    import tensorflow as tf
-
-    pixels, labels = tf.constant(examples.pixels), tf.constant(examples.labels)
-    variables, optimizer = model.trainable_weights, model.optimizer
-    if not optimizer.built:
-        optimizer.build(variables)
-
-    @tf.function(jit_compile=suits_xla(optimizer, variables), autograph=False)  # type: ignore[untyped-decorator]
-    def update(*gradients: tf.Tensor) -> None:
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)], autograph=False)  # type: ignore[untyped-decorator]
-    def run_batches(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        def run_batch(start: tf.Tensor, loss_sum: tf.Tensor, right: tf.Tensor) -> tuple[Any, ...]:
-            batch = order[start : start + batch_size]
-            digits = tf.cast(tf.gather(labels, batch), tf.int64)
-            x, y = tf.cast(tf.gather(pixels, batch), tf.float32) / 255, tf.one_hot(digits, 10)
-            with tf.GradientTape() as tape:
-                predicted = model(x, training=True)
-                loss = model.compute_loss(x, y, predicted)
-                scaled = optimizer.scale_loss(loss)
-            update(*tape.gradient(scaled, variables))
-            mean = tf.reduce_mean(loss)  # where the loss is not reduced already
-            loss_sum += tf.cast(mean, tf.float64) * tf.cast(tf.size(batch), tf.float64)
-            (answers,) = tf.nest.flatten(predicted)  # which may have a name
-            right += tf.math.count_nonzero(tf.argmax(answers, axis=1) == digits)
-            return start + batch_size, loss_sum, right
-
-        begin = (0, tf.constant(0.0, tf.float64), tf.constant(0, tf.int64))
-        _, loss_sum, right = tf.while_loop(
-            lambda start, *_: start < tf.size(order), run_batch, begin
-        )
-        return loss_sum, right
-
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_weights)
+    run_batches = _batch_loop(model, examples, batch_size)
     total, per_call = len(examples), BATCHES_PER_CALL * batch_size
     for _ in range(epochs):
         order = shuffler.permutation(total)
         parts = [
             run_batches(order[start : start + per_call]) for start in range(0, total, per_call)
         ]
-        loss_sum, right = (sum(map(float, column)) for column in zip(*parts, strict=True))
-        on_epoch_end(loss_sum / total, right / total)
-    # Where the optimizer averages the weights, they are their averages from here on.
-    optimizer.finalize_variable_values(variables)
+        loss_sum, correct = (sum(map(float, column)) for column in zip(*parts, strict=True))
+        on_epoch_end(loss_sum / total, correct / total)
+    # An optimizer that averages the weights now replaces them by their averages.
+    model.optimizer.finalize_variable_values(model.trainable_weights)
 
 
-def _by_keras(
+def _batch_loop(model: keras.Model, examples: Examples, batch_size: int) -> BatchLoop:
+    """A graph that trains on rows batch by batch, and returns summed loss and correct answers."""
+    pixels, labels = tf.constant(examples.pixels), tf.constant(examples.labels)
+    variables, optimizer = model.trainable_weights, model.optimizer
+
+    @tf.function(jit_compile=supports_xla(optimizer, variables), autograph=False)  # type: ignore[untyped-decorator]
+    def update(*gradients: tf.Tensor) -> None:
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+    def run_batch(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        digits = tf.cast(tf.gather(labels, rows), tf.int64)
+        x, y = tf.cast(tf.gather(pixels, rows), tf.float32) / 255, tf.one_hot(digits, 10)
+        with tf.GradientTape() as tape:
+            predicted = model(x, training=True)
+            loss = model.compute_loss(x, y, predicted)
+            scaled = optimizer.scale_loss(loss)
+        update(*tape.gradient(scaled, variables))
+        mean = tf.reduce_mean(loss)  # for a loss that is not reduced yet
+        (answers,) = tf.nest.flatten(predicted)  # the output may be named
+        correct = tf.math.count_nonzero(tf.argmax(answers, axis=1) == digits)
+        return tf.cast(mean, tf.float64) * tf.cast(tf.size(rows), tf.float64), correct
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)], autograph=False)  # type: ignore[untyped-decorator]
+    def run_batches(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def step(start: tf.Tensor, loss_sum: tf.Tensor, correct: tf.Tensor) -> tuple[Any, ...]:
+            loss, right = run_batch(order[start : start + batch_size])
+            return start + batch_size, loss_sum + loss, correct + right
+
+        begin = (0, tf.constant(0.0, tf.float64), tf.constant(0, tf.int64))
+        _, *sums = tf.while_loop(lambda start, *_: start < tf.size(order), step, begin)
+        return tuple(sums)
+
+    return run_batches  # type: ignore[no-any-return]
+
+
+def _fit_with_keras(
     model: keras.Model,
     examples: Examples,
     epochs: int,
@@ -153,41 +157,47 @@ def _by_keras(
     shuffler: np.random.Generator,
     on_epoch_end: OnEpochEnd,
 ) -> None:
-    import keras
-
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-        """The examples batch by batch, in a new order each epoch."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            # Keras looks at some batches before the first epoch begins.
-            self.order = np.arange(len(examples))
-
-        def __len__(self) -> int:
-            return math.ceil(len(examples) / batch_size)
-
-        def __getitem__(self, index: int) -> tuple[Any, Any]:
-            batch = examples[self.order[index * batch_size : (index + 1) * batch_size]]
-            return batch.inputs, batch.targets
-
-        def on_epoch_begin(self) -> None:
-            self.order = shuffler.permutation(len(examples))
-
-    def right(start: int) -> int:
-        some = examples[np.arange(start, min(start + 1000, len(examples)))]
-        (answers,) = keras.tree.flatten(model.predict_on_batch(some.inputs))  # it may have a name
-        return int((np.argmax(answers, axis=1) == some.labels).sum())
-
-    def tell(_: int, logs: dict[str, float]) -> None:
+    def report(_: int, logs: dict[str, float]) -> None:
         if "loss" not in logs:
             received = ", ".join(logs) or "nothing"
             raise ValueError(
-                f"train_step: expected loss among what it returns, received {received}"
+                f"train_step: expected loss among the returned logs, received {received}"
             )
         accuracy = logs.get("accuracy")
         if accuracy is None:  # not compiled as a metric
-            accuracy = sum(map(right, range(0, len(examples), 1000))) / len(examples)
+            accuracy = _accuracy(model, examples)
         on_epoch_end(float(logs["loss"]), float(accuracy))
 
-    watch = keras.callbacks.LambdaCallback(on_epoch_end=tell)
-    model.fit(Batches(), epochs=epochs, shuffle=False, verbose=0, callbacks=[watch])
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=report)
+    batches = _Batches(examples, batch_size, shuffler)
+    model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[callback])
+
+
+class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """The examples batch by batch, in a new order each epoch."""
+
+    def __init__(self, examples: Examples, batch_size: int, shuffler: np.random.Generator) -> None:
+        super().__init__()
+        self._examples, self._batch_size, self._shuffler = examples, batch_size, shuffler
+        # Keras reads some batches before the first epoch begins.
+        self._order = np.arange(len(examples))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._examples) / self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        start = index * self._batch_size
+        batch = self._examples[self._order[start : start + self._batch_size]]
+        return batch.inputs, batch.targets
+
+    def on_epoch_begin(self) -> None:
+        self._order = self._shuffler.permutation(len(self._examples))
+
+
+def _accuracy(model: keras.Model, examples: Examples) -> float:
+    correct = 0
+    for start in range(0, len(examples), PREDICTED_AT_ONCE):
+        batch = examples[start : start + PREDICTED_AT_ONCE]
+        (answers,) = keras.tree.flatten(model.predict_on_batch(batch.inputs))  # may be named
+        correct += int((np.argmax(answers, axis=1) == batch.labels).sum())
+    return correct / len(examples)

@@ -9,7 +9,7 @@ from keras import layers, optimizers
 
 from tasks.data.dataset import Dataset
 from tasks.preprocess import Examples, preprocess
-from tasks.training.fit import fit, suits_a_graph, suits_xla
+from tasks.training.fit import fit, supports_graph, supports_xla
 
 BATCH = 50
 
@@ -77,8 +77,8 @@ def test_each_optimizer_of_keras_compiled_by_xla_ends_where_fit_ends(
     name: str, examples: Examples
 ) -> None:
     model = network(layers.Dense(16, activation="relu"), optimizer=getattr(optimizers, name)(1e-3))
-    assert suits_a_graph(model)
-    assert suits_xla(model.optimizer, model.trainable_weights)
+    assert supports_graph(model)
+    assert supports_xla(model.optimizer, model.trainable_weights)
     assert_ends_where_fit_ends(model, examples)
     assert int(model.optimizer.iterations) == 3
 
@@ -131,13 +131,13 @@ def test_what_a_model_may_be_made_of_ends_where_fit_ends(
     hidden: list[Any], optimizer: Any, examples: Examples
 ) -> None:
     model = network(*hidden, optimizer=optimizer() if callable(optimizer) else optimizer)
-    assert suits_a_graph(model)
+    assert supports_graph(model)
     assert_ends_where_fit_ends(model, examples)
 
 
 def test_a_model_in_bfloat16_is_trained_as_such(examples: Examples) -> None:
     model = network(layers.Dense(16, dtype="mixed_bfloat16"), optimizer=optimizers.SGD(0.1))
-    assert suits_a_graph(model)
+    assert supports_graph(model)
     assert model.layers[0].compute_dtype == "bfloat16"
     losses = [loss for loss, _ in fitted(model, examples, epochs=5)]
     assert losses[-1] < losses[0]
@@ -160,8 +160,8 @@ class Halving(optimizers.Optimizer):
 def test_an_optimizer_that_xla_cannot_compile_is_left_to_tensorflow(examples: Examples) -> None:
     model = network(optimizer=Halving())
     before = model.get_weights()[0]
-    assert suits_a_graph(model)
-    assert not suits_xla(model.optimizer, model.trainable_weights)
+    assert supports_graph(model)
+    assert not supports_xla(model.optimizer, model.trainable_weights)
     fitted(model, examples)
     np.testing.assert_array_equal(model.get_weights()[0], before / 8)
 
@@ -188,7 +188,7 @@ class Subclassed(keras.Model):
 def test_a_training_step_of_its_own_is_called(examples: Examples) -> None:
     model = Counting([keras.Input((784,)), layers.Dense(10, activation="softmax")])
     model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
-    assert not suits_a_graph(model)
+    assert not supports_graph(model)
     fitted(model, examples)
     assert model.steps >= 1  # it is traced
     assert int(model.optimizer.iterations) == 3
@@ -204,7 +204,7 @@ class Silent(keras.Sequential):
 def test_a_training_step_that_says_no_loss_is_one_clear_message(examples: Examples) -> None:
     model = Silent([keras.Input((784,)), layers.Dense(10, activation="softmax")])
     model.compile("sgd", "categorical_crossentropy")
-    with pytest.raises(ValueError, match="expected loss among what it returns, received steps"):
+    with pytest.raises(ValueError, match="expected loss among the returned logs, received steps"):
         fitted(model, examples)
 
 
@@ -225,7 +225,7 @@ def test_what_our_loop_would_pass_over_goes_to_fit() -> None:
     patched.train_step = lambda data: {}
     for model in (own_loss, two_inputs, two_outputs, patched):
         model.compile("sgd", "mse")
-        assert not suits_a_graph(model), model
+        assert not supports_graph(model), model
 
 
 @pytest.mark.parametrize("eager", [False, True])
@@ -234,13 +234,13 @@ def test_a_model_that_names_its_answer_ends_where_fit_ends(eager: bool, examples
     x = keras.Input((784,))
     model = keras.Model(x, {"digit": layers.Dense(10, activation="softmax")(x)})
     model.compile("sgd", "categorical_crossentropy", run_eagerly=eager)
-    assert suits_a_graph(model) is not eager
+    assert supports_graph(model) is not eager
     assert_ends_where_fit_ends(model, examples)
 
 
 def test_a_loss_that_is_not_reduced_ends_where_fit_ends(examples: Examples) -> None:
     model = network(layers.Dense(8), loss=keras.losses.CategoricalCrossentropy(reduction=None))
-    assert suits_a_graph(model)
+    assert supports_graph(model)
     assert_ends_where_fit_ends(model, examples)
 
 
@@ -280,7 +280,7 @@ def test_where_our_loop_does_not_apply_fit_trains_in_our_order(
         model(examples.inputs[:1])
     else:
         model = network(metrics=metrics, run_eagerly=True)
-    assert not suits_a_graph(model)
+    assert not supports_graph(model)
     other = network(metrics=metrics)
     other.set_weights(model.get_weights())
     ((loss, accuracy),) = fitted(model, examples)
@@ -315,7 +315,7 @@ def test_each_epoch_has_an_order_of_its_own_and_takes_each_example_once(eager: b
     model = network(Noting(), metrics=["accuracy"], run_eagerly=eager)
     seen.clear()
     fitted(model, one_each, epochs=2)
-    assert suits_a_graph(model) is not eager
+    assert supports_graph(model) is not eager
     first, second = seen[:130], seen[130:]
     assert sorted(first) == sorted(second) == list(range(130))
     assert first != second
