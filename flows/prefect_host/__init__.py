@@ -1,1 +1,1 @@
-"""All that talks to Prefect's server or runs its processes."""
+"""Everything that talks to a Prefect server or runs Prefect's processes."""

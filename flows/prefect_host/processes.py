@@ -1,4 +1,4 @@
-"""Prefect's own commands as processes: started, and ended with all that they started."""
+"""Prefect commands as child processes that never outlive `digits up`."""
 
 import ctypes
 import os
@@ -16,11 +16,11 @@ from storage.errors import ServerError
 from storage.settings import PROJECT
 
 
-def prefect_command(arguments: list[str], environment: dict[str, str]) -> None:
-    """Run a Prefect command to its end.
+def run_prefect(arguments: list[str], environment: dict[str, str]) -> None:
+    """Run a Prefect command and wait for it.
 
     Raises:
-        ServerError: If it fails; the message holds what it printed.
+        ServerError: If it fails; the message contains its output.
     """
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *arguments],
@@ -43,7 +43,7 @@ def prefect_command(arguments: list[str], environment: dict[str, str]) -> None:
 def prefect_process(
     arguments: list[str], environment: dict[str, str], log: Path | None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Prefect command in a session of its own, and end it with all its children."""
+    """Run a Prefect command in the background; stop it and its children on exit."""
     with ExitStack() as stack:
         output = stack.enter_context(log.open("wb")) if log else None
         process = subprocess.Popen(
@@ -54,7 +54,7 @@ def prefect_process(
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
             start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 - no other thread runs yet
+            preexec_fn=_exit_with_parent,  # noqa: PLW1509 - no other thread is running yet
         )
         try:
             yield process
@@ -62,22 +62,22 @@ def prefect_process(
             _stop(process)
 
 
-def _end_with_parent() -> None:
-    """On Linux, have this process ended when `digits up` is killed outright."""
+def _exit_with_parent() -> None:
+    """On Linux, have the kernel terminate this process if `digits up` is killed."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the runs first, so that they can tell the server, then the process itself."""
+    """Stop the runs first, while they can still report their state, then the process itself."""
     try:
         parent = psutil.Process(process.pid)
         _terminate(parent.children(recursive=True))
         _terminate([parent, *parent.children(recursive=True)])
     except psutil.NoSuchProcess:
         pass
-    # Whoever is left of its session, also where it had ended by itself.
+    # Survivors in its session, even if the process itself had already exited.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""Which Prefect server a command talks to, and what it is told to be."""
+"""Which Prefect server a command uses, and how to wait for it."""
 
 import logging
 import subprocess
@@ -17,11 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging.handlers import APILogHandler
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_HOME,
-    temporary_settings,
-)
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from storage.errors import ServerError
 
@@ -32,7 +28,7 @@ STOP_TIMEOUT_S = 8
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def answers(api_url: str) -> bool:
+def is_healthy(api_url: str) -> bool:
     """Whether a Prefect server answers at this URL (``http://HOST:PORT/api``)."""
     try:
         return httpx.get(f"{api_url.rstrip('/')}/health", timeout=5).text == "true"
@@ -40,10 +36,10 @@ def answers(api_url: str) -> bool:
         return False
 
 
-def comes_up(api_url: str, server: subprocess.Popen[Any]) -> bool:
-    """Wait until a server that was started answers; False if it ends, or takes too long."""
+def wait_until_healthy(api_url: str, server: subprocess.Popen[Any]) -> bool:
+    """Wait for a server that is starting; False if it exits or exceeds START_TIMEOUT_S."""
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not answers(api_url):
+    while not is_healthy(api_url):
         if server.poll() is not None or time.monotonic() > deadline:
             return False
         time.sleep(0.1)
@@ -51,10 +47,10 @@ def comes_up(api_url: str, server: subprocess.Popen[Any]) -> bool:
 
 
 def check_login(api_url: str) -> None:
-    """Ask a server that answers for something that needs the login, if it has one.
+    """Make a request that needs the login, if the server has one.
 
     Raises:
-        ServerError: If it refuses us.
+        ServerError: If the server refuses it.
     """
     try:
         with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
@@ -64,18 +60,18 @@ def check_login(api_url: str) -> None:
             raise
         raise ServerError(
             f"expected PREFECT_API_AUTH_STRING to hold the login of the Prefect server at"
-            f" {api_url}, which refuses what it was given; set it to the server's"
+            f" {api_url}, which refused the request; set it to the server's"
             " PREFECT_SERVER_API_AUTH_STRING"
         ) from error
 
 
 def is_local(api_url: str) -> bool:
-    """Whether a URL means this machine."""
+    """Whether a URL points to this machine."""
     return urlsplit(api_url).hostname in LOOPBACK
 
 
 def unreachable(api_url: str) -> ServerError:
-    """The error for a server elsewhere that is configured and does not answer."""
+    """The error for a configured server on another machine that does not answer."""
     return ServerError(
         f"expected a Prefect server at PREFECT_API_URL={api_url}, received no answer;"
         " start it, or unset PREFECT_API_URL to use the embedded one"
@@ -84,17 +80,17 @@ def unreachable(api_url: str) -> ServerError:
 
 @contextmanager
 def server_for_a_run() -> Iterator[bool]:
-    """Talk to the server that is configured and answers, else to one that ends with the run.
+    """Use the configured server if it answers, else an embedded one that stops after the run.
 
     Yields:
-        Whether it is the embedded one, which has to be waited for: see ``wait_for_tasks``.
+        Whether the server is embedded; if so, call ``wait_for_tasks`` before leaving.
 
     Raises:
-        ServerError: If a server on another machine is configured and does not answer, or
-            refuses us, or the embedded one does not start.
+        ServerError: If a server on another machine is configured and does not answer, if the
+            server refuses the login, or if the embedded server does not start.
     """
     configured = PREFECT_API_URL.value()
-    if configured and answers(configured):
+    if configured and is_healthy(configured):
         check_login(configured)
         log.info("Prefect server at %s", configured)
         yield False
@@ -106,12 +102,11 @@ def server_for_a_run() -> Iterator[bool]:
         try:
             yield True
         finally:
-            # What the server has not been told by now, it never will be.
-            APILogHandler().flush()
+            APILogHandler().flush()  # the server is about to stop
 
 
 def wait_for_tasks(state: State[Any], timeout_s: float = 5.0) -> None:
-    """Wait until the server has stored how each task of a run ended; it learns that by events."""
+    """Wait until the server has stored the final state of each task, which arrives as an event."""
     flow_run_id = state.state_details.flow_run_id
     if flow_run_id is None:
         return
@@ -130,28 +125,7 @@ def wait_for_tasks(state: State[Any], timeout_s: float = 5.0) -> None:
 
 @contextmanager
 def _embedded_server() -> Iterator[str]:
-    home = PREFECT_HOME.value()
-    home.mkdir(parents=True, exist_ok=True)
-    # Two at once on a new PREFECT_HOME would race in the migrations of its database.
-    with FileLock(home / "embedded-server.lock"):
-        said = home / "embedded-server.log"
-        with said.open("ab") as errors:
-            server = subprocess.Popen(
-                # -P: a package `flows` in the folder that the user stands in is not ours.
-                [sys.executable, "-P", "-m", "flows.prefect_host.embedded_server"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                start_new_session=True,
-            )
-        api_url = server.stdout.readline().strip() if server.stdout else ""
-        if not comes_up(api_url, server):
-            server.kill()
-            raise ServerError(
-                "expected Prefect's embedded server to start, it ended or gave no answer;"
-                f" {said} says why"
-            )
+    server, api_url = _start_embedded_server()
     try:
         yield api_url
     finally:
@@ -161,3 +135,29 @@ def _embedded_server() -> Iterator[str]:
             server.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             server.kill()
+
+
+def _start_embedded_server() -> tuple[subprocess.Popen[str], str]:
+    home = PREFECT_HOME.value()
+    home.mkdir(parents=True, exist_ok=True)
+    # Two servers starting at once on a new PREFECT_HOME would race in its database migrations.
+    with FileLock(home / "embedded-server.lock"):
+        output = home / "embedded-server.log"
+        with output.open("ab") as errors:
+            server = subprocess.Popen(
+                # -P: never import a package named `flows` from the working directory.
+                [sys.executable, "-P", "-m", "flows.prefect_host.embedded_server"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+        api_url = server.stdout.readline().strip() if server.stdout else ""
+        if not wait_until_healthy(api_url, server):
+            server.kill()
+            raise ServerError(
+                "expected Prefect's embedded server to start, but it exited or did not answer;"
+                f" see {output}"
+            )
+    return server, api_url

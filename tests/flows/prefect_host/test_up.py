@@ -97,7 +97,7 @@ def test_up_serves_the_nightly_until_it_is_told_to_stop(
     # Another `digits up` shares the server, and leaves it as it was.
     other = started("up")
     other.wait_for("started!")
-    assert f"A Prefect server answers at {api_url}: using it." in other.output
+    assert f"Using the Prefect server at {api_url}." in other.output
     assert other.stop(how) == 0
     assert httpx.get(f"{api_url}/health").text == "true"
     assert str(free_port) in profiles.read_text()

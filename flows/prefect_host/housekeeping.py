@@ -1,4 +1,4 @@
-"""What `digits up` does at night so that nobody has to: the dead are closed, in row and server."""
+"""What `digits up` does between runs: close dead runs and announce rollbacks."""
 
 import logging
 from collections.abc import Iterator
@@ -28,42 +28,42 @@ from tasks.announce import resource
 AUTOMATION = "digits: a run whose heartbeat stopped has crashed"
 DEPLOYMENT = "retrain/nightly"
 HEARTBEAT_S = 30
-"""A run says so often that it lives; Prefect allows no shorter time."""
-SILENCE = timedelta(seconds=3 * HEARTBEAT_S)
-GONE = "its process gave no sign of life any more"
+"""Seconds between a run's heartbeats; Prefect allows nothing shorter."""
+CRASHED_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
+CRASHED = "no heartbeat: the process died"
 
 log = logging.getLogger("digits")
 
 
-def watch_heartbeats(api_url: str) -> None:
-    """Have the server close runs whose heartbeat stopped: one automation, known by its name."""
+def create_heartbeat_automation(api_url: str) -> None:
+    """Have the server mark runs without a heartbeat as crashed; does nothing if it already does."""
     with _client(api_url) as client:
         if client.read_automations_by_name(AUTOMATION):
             return
         client.create_automation(
             AutomationCore(
                 name=AUTOMATION,
-                description="Made by `digits up`. It frees the place of a run that was killed.",
+                description="Created by `digits up`. Frees the slot of a run that was killed.",
                 trigger=EventTrigger(
                     after={"prefect.flow-run.heartbeat"},
-                    # Any other word of the run will do: another heartbeat, or how it ended.
+                    # Any other event of the run resets it: a heartbeat, or its final state.
                     expect={"prefect.flow-run.*"},
                     match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
                     for_each={"prefect.resource.id"},
                     posture=Posture.Proactive,
                     threshold=1,
-                    within=SILENCE,
+                    within=CRASHED_AFTER,
                 ),
-                actions=[ChangeFlowRunState(state=StateType.CRASHED, message=GONE)],
+                actions=[ChangeFlowRunState(state=StateType.CRASHED, message=CRASHED)],
             )
         )
 
 
-def close_the_dead(settings: Settings, api_url: str) -> None:
-    """Close rows of dead runs, and what the server still takes for running of them.
+def close_dead_flow_runs(settings: Settings, api_url: str) -> None:
+    """Close the rows of dead runs and mark their flow runs as crashed.
 
-    The server may have been off as well when the run died, and then no heartbeat tells it.
-    What fails here is tried again the next time.
+    The automation misses runs that died while the server was down. Failures are logged; the
+    next call tries again.
     """
     try:
         runs = Runs(open_database(settings.database_url), settings.lease_s)
@@ -71,18 +71,18 @@ def close_the_dead(settings: Settings, api_url: str) -> None:
         with _client(api_url) as client:
             for row in dead:
                 if row.flow_run_id:
-                    _crash(client, row.flow_run_id)
+                    _mark_crashed(client, row.flow_run_id)
     except DatabaseError as error:
         log.warning("%s", error)
-    except Exception as error:  # noqa: BLE001 - the night goes on
-        log.warning("dead runs could not be closed in Prefect: %s", error)
+    except Exception as error:  # noqa: BLE001 - must not stop `digits up`
+        log.warning("could not mark dead runs as crashed in Prefect: %s", error)
 
 
 def runs_page(api_url: str) -> str:
-    """The deployment's page with its runs.
+    """URL of the deployment's page with its runs.
 
-    Without the question Prefect's page leaves out runs whose state has a name of its own
-    (https://github.com/PrefectHQ/prefect/issues/16402), and Promoted is one.
+    Without the empty filter, Prefect's page hides runs in a state with a custom name such as
+    Promoted (https://github.com/PrefectHQ/prefect/issues/16402).
     """
     with _client(api_url) as client:
         deployment = client.read_deployment_by_name(DEPLOYMENT).id
@@ -90,21 +90,15 @@ def runs_page(api_url: str) -> str:
     return f"{ui}/deployments/deployment/{deployment}?runs.flowRuns.state.name"
 
 
-@contextmanager
-def _client(api_url: str) -> Iterator[SyncPrefectClient]:
-    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
-        yield client
-
-
 def announce_rollbacks(settings: Settings, api_url: str, seen: dict[str, int]) -> None:
     """Emit ``model.rolled-back`` for each rollback since the last call.
 
-    `digits rollback` itself needs no Prefect, and tells it nothing.
+    `digits rollback` works without Prefect, so it emits no event itself.
 
     Args:
         settings: Where the models are.
         api_url: The server's.
-        seen: Generation of each dataset's pointer at the last call; brought up to date.
+        seen: Generation of each dataset's champion at the last call; updated in place.
     """
     try:
         for dataset in store_names(settings):
@@ -116,32 +110,32 @@ def announce_rollbacks(settings: Settings, api_url: str, seen: dict[str, int]) -
                 events = [_rolled_back(dataset, swap) for swap in rollbacks]
                 with _client(api_url) as client:
                     client.request("POST", "/events", json=events)
-    except Exception as error:  # noqa: BLE001 - the night goes on
-        log.warning("rollbacks could not be announced: %s", error)
+    except Exception as error:  # noqa: BLE001 - must not stop `digits up`
+        log.warning("could not announce rollbacks: %s", error)
+
+
+@contextmanager
+def _client(api_url: str) -> Iterator[SyncPrefectClient]:
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+        yield client
 
 
 def _rolled_back(dataset: str, swap: Swap) -> dict[str, Any]:
-    payload = {
-        "version": swap.version,
-        "predecessor": swap.predecessor,
-        "generation": swap.generation,
-        "actor": swap.actor,
-        "reason": swap.reason,
-    }
+    columns = ("version", "predecessor", "generation", "actor", "reason")
     event = Event(
         event="model.rolled-back",
         resource=Resource(resource(dataset)),
-        payload=payload,
+        payload={column: getattr(swap, column) for column in columns},
         occurred=swap.swapped_at,
     )
     dumped: dict[str, Any] = event.model_dump(mode="json")
     return dumped
 
 
-def _crash(client: SyncPrefectClient, flow_run_id: str) -> None:
+def _mark_crashed(client: SyncPrefectClient, flow_run_id: str) -> None:
     try:
         run = client.read_flow_run(UUID(flow_run_id))
-    except ObjectNotFound:  # of another server
+    except ObjectNotFound:  # it belongs to another server
         return
     if run.state is not None and not run.state.is_final():
-        client.set_flow_run_state(run.id, Crashed(message=GONE), force=True)
+        client.set_flow_run_state(run.id, Crashed(message=CRASHED), force=True)
