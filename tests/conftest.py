@@ -106,7 +106,7 @@ def at_once(tmp_path: Path) -> AtOnce:
             for process in processes:
                 process.stdin.write("go\n")
                 process.stdin.flush()
-            answers = [process.communicate(timeout=120) for process in processes]
+            answers = [process.communicate(timeout=600) for process in processes]
             for process, (_, complaint) in zip(processes, answers, strict=True):
                 assert process.returncode == 0, complaint
         return [printed for printed, _ in answers]
