@@ -1,4 +1,4 @@
-"""Preprocess: what the network takes in."""
+"""Preprocess: turn images and labels into inputs and targets of the network."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ from tasks.data.dataset import Dataset
 class Examples:
     """Inputs and targets of the network, row by row.
 
-    All at once they take five times the memory of pixels and labels, so that training makes
-    them batch by batch.
+    All at once they would take five times the memory of pixels and labels, so training makes them
+    batch by batch.
 
     Args:
         pixels: uint8, shape (n, 784); 0 is paper, 255 is ink.
@@ -46,7 +46,7 @@ class Examples:
 
 @task(cache_policy=NO_CACHE)
 def preprocess(dataset: Dataset) -> tuple[Examples, Examples]:
-    """Flatten the images; scaled, and the labels one-hot, they are when they are used.
+    """Flatten the images. Scaling and one-hot encoding wait until a batch is used.
 
     Args:
         dataset: Validated.
