@@ -24,19 +24,19 @@ def test_home_is_var_in_the_projects_folder_whatever_the_working_directory(
     assert settings.keep_versions == 10
 
 
-def test_digits_home_moves_everything_and_may_begin_with_a_tilde_or_be_relative(
+def test_digits_home_moves_everything_and_may_start_with_a_tilde_or_be_relative(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    for told in ("~/d", "d", str(tmp_path / "d")):
-        settings = read_settings({"DIGITS_HOME": told})
+    for given_home in ("~/d", "d", str(tmp_path / "d")):
+        settings = read_settings({"DIGITS_HOME": given_home})
         assert settings.home == settings.models.parent == tmp_path / "d"
         assert make_url(settings.database_url).database == str(tmp_path / "d" / "metrics.db")
 
 
 @pytest.mark.parametrize("name", ["a b", "a#b", "50%", "é", "a&b=c", "a+b", "a@b:c"])
-def test_digits_home_may_have_a_name_that_means_something_in_a_url(
+def test_digits_home_may_contain_characters_with_a_meaning_in_urls(
     tmp_path: Path, name: str
 ) -> None:
     settings = read_settings({"DIGITS_HOME": str(tmp_path / name)})
@@ -45,12 +45,12 @@ def test_digits_home_may_have_a_name_that_means_something_in_a_url(
     assert not url.query
 
 
-def test_a_home_with_a_question_mark_is_refused_since_a_database_url_cannot_hold_it() -> None:
+def test_a_home_with_a_question_mark_is_refused_because_a_database_url_cannot_contain_it() -> None:
     with pytest.raises(InvalidParameterError, match=r"^DIGITS_HOME: expected .*received .*a\?b"):
         read_settings({"DIGITS_HOME": "/srv/a?b"})
 
 
-def test_an_empty_variable_is_as_good_as_none() -> None:
+def test_an_empty_variable_counts_as_not_set() -> None:
     names = ("DIGITS_HOME", "DIGITS_DATABASE_URL", "DIGITS_MODELS_URL", "DIGITS_LEASE_S")
     assert read_settings(dict.fromkeys(names, "")) == read_settings({})
 
@@ -72,7 +72,7 @@ def test_database_and_models_can_each_be_moved_elsewhere(tmp_path: Path) -> None
     "url",
     ["s3://bucket/models", "https://example.org/models", "file://elsewhere/models", "file://"],
 )
-def test_a_models_url_that_names_no_local_folder_is_refused(url: str) -> None:
+def test_a_models_url_that_is_not_a_local_folder_is_refused(url: str) -> None:
     with pytest.raises(InvalidParameterError) as refused:
         read_settings({"DIGITS_MODELS_URL": url})
     message = str(refused.value)
@@ -81,14 +81,14 @@ def test_a_models_url_that_names_no_local_folder_is_refused(url: str) -> None:
     assert "\n" not in message
 
 
-def test_a_models_url_that_is_refused_does_not_tell_its_password() -> None:
+def test_the_error_about_a_models_url_does_not_show_its_password() -> None:
     with pytest.raises(InvalidParameterError) as refused:
         read_settings({"DIGITS_MODELS_URL": "s3://key:hunter2@bucket/models"})
     assert "hunter2" not in str(refused.value)
 
 
 @given(seconds=st.floats(allow_nan=False))
-def test_a_lease_is_taken_only_from_one_second_to_one_day(seconds: float) -> None:
+def test_a_lease_lasts_from_one_second_to_one_day(seconds: float) -> None:
     environment = {"DIGITS_LEASE_S": repr(seconds)}
     if 1 <= seconds <= 86400:
         assert read_settings(environment).lease_s == seconds
@@ -98,23 +98,35 @@ def test_a_lease_is_taken_only_from_one_second_to_one_day(seconds: float) -> Non
 
 
 @pytest.mark.parametrize("text", ["soon", "nan", " ", "1 minute", str(math.inf), "0", "-5"])
-def test_a_lease_that_is_no_number_of_seconds_is_refused(text: str) -> None:
+def test_a_lease_that_is_not_a_number_of_seconds_is_refused(text: str) -> None:
     with pytest.raises(InvalidParameterError, match=f"received {text!r}"):
         read_settings({"DIGITS_LEASE_S": text})
 
 
-@pytest.mark.parametrize("told", ["0", "1001", "-1", "ten", "2.5", "nan"])
-def test_another_number_of_versions_than_1_to_1000_is_refused(told: str) -> None:
-    with pytest.raises(InvalidParameterError, match=f"from 1 to 1000, received '{told}'"):
-        read_settings({"DIGITS_KEEP_VERSIONS": told})
+@pytest.mark.parametrize("text", ["0", "1001", "-1", "ten", "2.5", "nan"])
+def test_keeping_fewer_than_1_or_more_than_1000_versions_is_refused(text: str) -> None:
+    with pytest.raises(InvalidParameterError, match=f"from 1 to 1000, received '{text}'"):
+        read_settings({"DIGITS_KEEP_VERSIONS": text})
 
 
-def test_the_number_of_versions_to_keep_is_what_it_is_told() -> None:
+def test_the_number_of_versions_to_keep_can_be_set() -> None:
     assert read_settings({"DIGITS_KEEP_VERSIONS": "1"}).keep_versions == 1
 
 
 @pytest.mark.parametrize("token", ["k-ü", "two words", "line\n", "\x7f"])
-def test_a_token_that_no_header_carries_is_refused_and_not_told(token: str) -> None:
+def test_a_token_that_a_header_cannot_carry_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(InvalidParameterError, match=r"^DIGITS_API_TOKEN: expected") as refused:
         read_settings({"DIGITS_API_TOKEN": token})
     assert token not in str(refused.value)
+
+
+def test_settings_printed_in_a_log_or_traceback_show_no_secret() -> None:
+    settings = read_settings(
+        {
+            "DIGITS_DATABASE_URL": "postgresql://digits:hunter2@db.example/digits",
+            "DIGITS_API_TOKEN": "correct-horse",
+        }
+    )
+    assert settings.api_token == "correct-horse"
+    assert "hunter2" not in repr(settings)
+    assert "correct-horse" not in repr(settings)
