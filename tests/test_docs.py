@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,7 @@ def words(line: str) -> str:
     return " ".join(re.sub(r"\S*\d\S*|[│┌┐└┘├┤┬┴┼─]", " ", line).split())
 
 
-def test_the_readme_is_short_and_begins_with_the_two_commands():
-    assert len(README.splitlines()) <= 150
+def test_the_readme_begins_with_the_two_commands():
     assert [command for command, _ in transcript()][:2] == ["make run", "make test"]
 
 
@@ -91,15 +91,19 @@ def test_every_column_of_a_table_is_documented_and_no_other(table):
     assert documented == [column.name for column in Base.metadata.tables[table].columns]
 
 
-def test_each_promise_names_tests_that_there_are():
-    rows = re.findall(r"^\| P(\d+) \|.*\|([^|]+)\|$", PROMISES, re.MULTILINE)
+def test_each_promise_names_existing_tests():
+    _, *promises = re.split(r"^\*\*P", PROMISES, flags=re.MULTILINE)
 
-    assert [int(number) for number, _ in rows] == list(range(1, 18))
-    for number, tests in rows:
-        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
-        assert named, f"P{number}"
-        for path, test in named:
-            assert f"def {test}(" in (PROJECT / path).read_text(), f"P{number}: {path}::{test}"
+    assert [int(promise.partition(".")[0]) for promise in promises] == list(range(1, 21))
+    named = [
+        re.findall(r"^- `(tests/[\w/]+\.py)::(\w+)`$", text, re.MULTILINE) for text in promises
+    ]
+    assert all(named)
+    assert [] == [
+        f"{path}::{test}"
+        for path, test in chain(*named)
+        if not (PROJECT / path).is_file() or f"def {test}(" not in (PROJECT / path).read_text()
+    ]
 
 
 def test_every_error_stands_in_the_tree_at_the_top_of_its_module():
