@@ -127,6 +127,5 @@ def test_settings_printed_in_a_log_or_traceback_show_no_secret() -> None:
             "DIGITS_API_TOKEN": "correct-horse",
         }
     )
-    assert settings.api_token == "correct-horse"
     assert "hunter2" not in repr(settings)
     assert "correct-horse" not in repr(settings)
