@@ -84,17 +84,14 @@ def _step(source: str, width: int) -> dict[str, float]:
 
     import keras
 
-    from tasks.data.sources import make_recipe
+    from tasks.data.sources import resolve
     from tasks.evaluate import evaluate
     from tasks.load import load
     from tasks.preprocess import preprocess
     from tasks.train import train
     from tasks.validate import validate
 
-    recipe = make_recipe(
-        dataset=source, name="grown", architecture="mlp", epochs=2, batch_size=128,
-        learning_rate=0.001, seed=0, min_accuracy=None,
-    )  # fmt: skip
+    recipe = resolve(dataset=source, name="grown", epochs=2, seed=0)
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [

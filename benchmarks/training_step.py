@@ -8,17 +8,14 @@ import sys
 import time
 
 from tasks.build import build
-from tasks.data.sources import make_recipe
+from tasks.data.sources import resolve
 from tasks.evaluate import evaluate
 from tasks.load import load
 from tasks.preprocess import preprocess
 from tasks.train import train
 
-recipe = make_recipe(
-    dataset=sys.argv[2], name=None, architecture="mlp", epochs=10,
-    batch_size=128, learning_rate=0.001, seed=int(sys.argv[1]), min_accuracy=None,
-)  # fmt: skip
-training, test = preprocess.fn(load.fn(recipe.source))
+recipe = resolve(dataset=sys.argv[2], seed=int(sys.argv[1]))
+training, test = preprocess.fn(load.fn(recipe.dataset))
 model = build.fn(recipe)
 started = time.perf_counter()
 train.fn(model, training, recipe)

@@ -17,20 +17,10 @@ from flows.commands.notify import notify
 from flows.commands.predict import predict
 from flows.commands.report import report
 from flows.commands.serve import serve
+from flows.output.options import recipe_options
 from storage.errors import DigitsError
-from storage.records import (
-    ARCHITECTURES,
-    BATCH_SIZE,
-    CHAMPION_RULES,
-    CORRECTIONS_SHARE,
-    EPOCHS,
-    LEARNING_RATE,
-    MARGIN,
-    SEED,
-    SHARE,
-    Recipe,
-    Status,
-)
+from storage.recipe import parameters_of
+from storage.records import Status
 from storage.settings import read_settings
 
 EXIT_CODES = {str(Status.PROMOTED): 0, str(Status.REJECTED): 3}
@@ -51,57 +41,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option(
-    "--dataset",
-    default="mnist",
-    show_default=True,
-    help="mnist, mnist-5k, or a folder with MNIST's four IDX files (with or without .gz).",
-)
-@click.option("--name", help="Where runs and champions are kept.  [default: the dataset's name]")
-@click.option(
-    "--architecture", type=click.Choice(ARCHITECTURES), default="mlp", show_default=True,
-    help="The network.",
-)  # fmt: skip
-@click.option("--epochs", type=int, default=10, show_default=True, help=f"{EPOCHS}.")
-@click.option("--batch-size", type=int, default=128, show_default=True, help=f"{BATCH_SIZE}.")
-@click.option(
-    "--learning-rate", type=float, default=0.001, show_default=True, help=f"{LEARNING_RATE}."
-)
-@click.option("--seed", type=int, help=f"{SEED}.  [default: drawn, and kept in the row]")
-@click.option(
-    "--min-accuracy",
-    type=float,
-    help=f"{SHARE}.  [default: the dataset's: 0.97, mnist-5k 0.90]",
-)
-@click.option(
-    "--confident", is_flag=True,
-    help="The lower bound of the accuracy's 95 % interval has to meet the minimum too.",
-)  # fmt: skip
-@click.option(
-    "--min-recall", type=float,
-    help="Share of each digit's test images that has to be found.  [default: the dataset's:"
-    " 0.8, mnist-5k 0.7]",
-)  # fmt: skip
-@click.option(
-    "--champion-rule", type=click.Choice(CHAMPION_RULES), default=Recipe.champion_rule,
-    show_default=True, help="What the comparison with the champion asks for.",
-)  # fmt: skip
-@click.option(
-    "--margin", type=int, default=Recipe.margin, show_default=True,
-    help=f"Test images that non-inferior may be behind the best champion ever: {MARGIN}.",
-)  # fmt: skip
-@click.option(
-    "--max-drift", type=float, default=Recipe.max_drift, show_default=True,
-    help="Distance (Jensen-Shannon, 0 to 1) that the data may have from the champion's.",
-)  # fmt: skip
-@click.option(
-    "--corrections/--no-corrections", default=Recipe.corrections, show_default=True,
-    help="Whether it learns from what people corrected.",
-)  # fmt: skip
-@click.option(
-    "--corrections-share", type=float, default=Recipe.corrections_share, show_default=True,
-    help=f"Share of an epoch's images that come from corrections at most: {CORRECTIONS_SHARE}.",
-)  # fmt: skip
+@recipe_options
 @click.option(
     "--like", metavar="RUN", help="Repeat a run: what is not given here is taken from its row."
 )
@@ -112,7 +52,7 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
 
     Exits with 0 if it was promoted, 3 if rejected, 1 if the run failed, 2 on wrong usage.
     """
-    from tasks.data.sources import check_source, make_recipe, parameters_of
+    from tasks.data.sources import check_dataset, resolve
 
     settings = read_settings()
     original = None
@@ -124,8 +64,8 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
         given = given.union(*(WITH[name] for name in given & WITH.keys()))
-        parameters |= {k: v for k, v in parameters_of(original).items() if k not in given}
-    check_source(make_recipe(**parameters).source)
+        parameters |= {k: v for k, v in parameters_of(original.as_dict()).items() if k not in given}
+    check_dataset(resolve(**parameters).dataset)
 
     runs = open_runs()
     runs.check_writable()

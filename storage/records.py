@@ -1,42 +1,9 @@
 """The values that the layers hand to one another; standard library only."""
 
 import math
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-
-from storage.errors import InvalidParameterError
-
-ARCHITECTURES = ("mlp", "cnn")
-CHAMPION_RULES = ("not-worse", "better", "non-inferior")
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The smallest and the largest value that a parameter may have, both allowed."""
-
-    low: float
-    high: float
-    kind: str = "number"
-
-    def check(self, name: str, value: float) -> None:
-        """Raise InvalidParameterError unless ``low <= value <= high``; NaN never passes."""
-        if not self.low <= value <= self.high:
-            raise InvalidParameterError(f"{name}: expected {self}, received {value}")
-
-    def __str__(self) -> str:
-        return f"a {self.kind} from {self.low:g} to {self.high}"
-
-
-EPOCHS = Bounds(1, 1000, "whole number")
-BATCH_SIZE = Bounds(1, 65536, "whole number")
-LEARNING_RATE = Bounds(1e-6, 1)
-SEED = Bounds(0, 2**32 - 1, "whole number")
-SHARE = Bounds(0, 1)
-CORRECTIONS_SHARE = Bounds(0, 0.5)
-MARGIN = Bounds(0, 100_000, "whole number")
 
 
 class Status(StrEnum):
@@ -48,72 +15,6 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     LOST = "lost"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what a run does.
-
-    Args:
-        dataset: The name under which runs and champions are kept.
-        source: ``mnist``, ``mnist-5k`` or the absolute path of a folder of IDX files.
-        architecture: One of ARCHITECTURES.
-        epochs: Passes over the training images.
-        batch_size: Images per step of the optimizer.
-        learning_rate: Step size of the optimizer.
-        seed: Decides initial weights and the order of the images.
-        min_accuracy: Share of the test images, in [0, 1], that has to be right.
-        confident: Whether the lower bound of the accuracy's interval has to meet it too.
-        min_recall: Share of each digit's test images, in [0, 1], that has to be found.
-        champion_rule: One of CHAMPION_RULES: what a comparison with the champion asks for.
-        margin: Test images by which ``non-inferior`` lets a challenger be behind.
-        max_drift: Jensen-Shannon distance, in [0, 1], that the training data may have from
-            the champion's.
-        corrections: Whether it learns from what people corrected.
-        corrections_share: Of an epoch's images, in [0, 0.5], that come from them at most.
-
-    Raises:
-        InvalidParameterError: If a value is out of bounds.
-    """
-
-    dataset: str
-    source: str
-    architecture: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    min_accuracy: float
-    confident: bool = False
-    min_recall: float = 0.8
-    champion_rule: str = "not-worse"
-    margin: int = 0
-    max_drift: float = 0.2
-    corrections: bool = False
-    corrections_share: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(NAME_PATTERN, self.dataset):
-            raise InvalidParameterError(
-                f"name: expected a letter or digit, then up to 63 of them or of '.', '_', '-',"
-                f" received {self.dataset!r}; choose one with --name"
-            )
-        _check_choice("architecture", self.architecture, ARCHITECTURES)
-        _check_choice("champion_rule", self.champion_rule, CHAMPION_RULES)
-        EPOCHS.check("epochs", self.epochs)
-        BATCH_SIZE.check("batch_size", self.batch_size)
-        LEARNING_RATE.check("learning_rate", self.learning_rate)
-        SEED.check("seed", self.seed)
-        SHARE.check("min_accuracy", self.min_accuracy)
-        SHARE.check("min_recall", self.min_recall)
-        MARGIN.check("margin", self.margin)
-        SHARE.check("max_drift", self.max_drift)
-        CORRECTIONS_SHARE.check("corrections_share", self.corrections_share)
-        if self.margin and self.champion_rule != "non-inferior":
-            raise InvalidParameterError(
-                f"margin: expected 0 with the champion rule {self.champion_rule},"
-                f" received {self.margin}; only non-inferior has a margin"
-            )
 
 
 @dataclass(frozen=True)
@@ -244,13 +145,6 @@ class Swap:
     def pointer(self) -> Pointer:
         """What the pointer says after it."""
         return Pointer(self.generation, self.version, self.digest)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidParameterError(
-            f"{name}: expected one of {', '.join(choices)}, received {value!r}"
-        )
 
 
 def _share(part: int, whole: int) -> float | None:

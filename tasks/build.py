@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.records import Recipe
+from storage.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras

@@ -55,7 +55,7 @@ def add_corrections(run: RunInProgress, dataset: Dataset) -> Dataset:
     recipe = run.recipe
     if not recipe.corrections:
         return dataset
-    rows = Corrections(run.engine, recipe.dataset).all()
+    rows = Corrections(run.engine, recipe.name).all()
     taken = take(rows, dataset, recipe.corrections_share, recipe.seed)
     field = len(taken.dataset.field_labels)
     run.lineage["corrections_digest"] = taken.digest

@@ -7,7 +7,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.models.classifier import GOLDEN_TOLERANCE
-from storage.records import Decision, Evaluation, Recipe, Rule
+from storage.recipe import Recipe
+from storage.records import Decision, Evaluation, Rule
 from tasks.scoring.measure import FieldScore, Measurements, Score, interval, mcnemar
 
 SIGNIFICANCE = 0.05

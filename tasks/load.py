@@ -14,7 +14,6 @@ from prefect.tasks import exponential_backoff
 from storage.errors import DatasetUnavailableError
 from tasks.data.dataset import Dataset, digest
 from tasks.data.idx import Arrays, find_files, read_all
-from tasks.data.sources import MNIST, MNIST_5K
 
 log = logging.getLogger("digits")
 
@@ -43,9 +42,9 @@ def load(source: str) -> Dataset:
             the folder was being read; the flow retries.
         InvalidDataError: If a file is not a complete IDX file.
     """
-    if source == MNIST:
+    if source == "mnist":
         arrays = _download_mnist()
-    elif source == MNIST_5K:
+    elif source == "mnist-5k":
         arrays = _mnist_5k()
     else:
         arrays = read_all(find_files(Path(source)))

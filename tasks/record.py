@@ -12,7 +12,8 @@ from prefect.states import Completed, Failed
 
 from storage.errors import DatabaseError, DigitsError, ModelStoreError, RunClosedError
 from storage.models.store import open_store
-from storage.records import Decision, Recipe, Status
+from storage.recipe import Recipe
+from storage.records import Decision, Status
 from storage.recovery import close_dead_runs, promotion_of
 from storage.settings import Settings
 from storage.tables.database import open_database
@@ -41,11 +42,11 @@ class RunInProgress:
         self.engine = open_database(settings.database_url)
         self.runs = Runs(self.engine, settings.lease_s)
         self.promotions = Promotions(self.engine)
-        self.store = open_store(settings, recipe.dataset)
+        self.store = open_store(settings, recipe.name)
         close_dead_runs(self.runs, settings)
         self.lineage: dict[str, Any] = lineage()
         self.id = self.runs.open(recipe, **self.lineage)
-        self.lineage |= asdict(recipe)
+        self.lineage |= recipe.columns()
         self.candidate_digest = ""
         self.outcome: tuple[Status, str] | None = None
         self.mend_promotions()

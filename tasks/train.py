@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.errors import TrainingDivergedError
-from storage.records import Recipe
+from storage.recipe import Recipe
 from tasks.preprocess import Examples
 from tasks.training.progress import progress_of
 

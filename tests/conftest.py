@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 from sqlalchemy import Engine
 
-from storage.records import Recipe
+from storage.recipe import Recipe
 from storage.settings import Settings, read_settings
 from storage.tables.database import open_database
 
@@ -36,13 +36,12 @@ def new_recipe() -> Callable[..., Recipe]:
     def make(**values: Any) -> Recipe:
         usual = {
             "dataset": "mnist-5k",
-            "source": "mnist-5k",
-            "architecture": "mlp",
+            "name": "mnist-5k",
             "epochs": 2,
             "batch_size": 100,
-            "learning_rate": 0.001,
             "seed": 7,
             "min_accuracy": 0.5,
+            "min_recall": 0.8,
         }
         return Recipe(**{**usual, **values})
 

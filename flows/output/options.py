@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from storage.recipe import Parameter, parameters
+
 
 def as_json_or_csv(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--json`` and ``--csv``: its ``form`` is "json", "csv" or ""."""
@@ -13,4 +15,24 @@ def as_json_or_csv(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
     return click.option("--json", "form", flag_value="json", default="", help="Print it as JSON.")(
         command
+    )
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command one option for each parameter of the recipe, in the recipe's order."""
+    for parameter in reversed(parameters()):
+        command = _option(parameter)(command)
+    return command
+
+
+def _option(parameter: Parameter) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    flag = parameter.name.replace("_", "-")
+    return click.option(
+        f"--{flag}/--no-{flag}" if parameter.kind is bool else f"--{flag}",
+        type=click.Choice(parameter.choices) if parameter.choices else parameter.kind,
+        default=parameter.default,
+        show_default=parameter.default is not None,
+        help=f"{parameter.help} F{str(parameter.bounds)[1:]}."
+        if parameter.bounds
+        else parameter.help,
     )

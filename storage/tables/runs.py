@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from storage.errors import RunClosedError, RunNotFoundError
-from storage.records import Evaluation, Recipe, Status
+from storage.recipe import Recipe
+from storage.records import Evaluation, Status
 from storage.tables.database import explained
 from storage.tables.schema import DigitMetric, EpochRow, Run
 
@@ -46,7 +47,7 @@ class Runs:
             status=Status.RUNNING,
             started_at=now,
             lease_expires_at=now + self._lease,
-            **vars(recipe),
+            **recipe.columns(),
             **lineage,
         )
         with self._explained(), self._writing() as session:

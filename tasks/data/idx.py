@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import DatasetNotFoundError, DatasetUnavailableError, InvalidDataError
-from tasks.data.sources import EXPECTED
+from storage.recipe import DATASET_CHOICES
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -31,20 +31,21 @@ def find_files(folder: Path) -> dict[str, Path]:
     Raises:
         DatasetNotFoundError: If the folder or one of its files is missing.
     """
+    expected = f"dataset: expected {DATASET_CHOICES}"
     try:
         if not folder.is_dir():
-            raise DatasetNotFoundError(f"{EXPECTED}, received {folder}, which is not a folder")
+            raise DatasetNotFoundError(f"{expected}, received {folder}, which is not a folder")
         found = {}
         for key, name in FILES.items():
             paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
             if not paths:
                 raise DatasetNotFoundError(
-                    f"{EXPECTED}, received {folder}, which contains neither {name} nor {name}.gz"
+                    f"{expected}, received {folder}, which contains neither {name} nor {name}.gz"
                 )
             found[key] = paths[0]
     except OSError as error:  # a name that is too long, a folder without read permission
         raise DatasetNotFoundError(
-            f"{EXPECTED}, received {folder}, which is not a folder that can be read: {error}"
+            f"{expected}, received {folder}, which is not a folder that can be read: {error}"
         ) from error
     return found
 

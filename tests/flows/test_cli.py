@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import MISSING, fields
 from pathlib import Path
 
 import click
@@ -14,10 +13,10 @@ from flows.cli import cli
 from flows.retrain import retrain as retrain_flow
 from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
-from storage.records import Recipe
+from storage.recipe import parameters
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
-from tasks.data.sources import make_recipe
+from tasks.data.sources import resolve
 
 DIGITS = str(Path(sys.executable).with_name("digits"))
 BAD_RECIPES = [
@@ -32,7 +31,7 @@ BAD_RECIPES = [
     (["--margin", "3"], "only non-inferior has a margin"),
     (["--champion-rule", "non-inferior", "--margin", "-1"], "received -1"),
     (["--dataset", "nosuch"], "expected mnist, mnist-5k or a folder"),
-    (["--dataset", "."], "holds no train-images-idx3-ubyte"),
+    (["--dataset", "."], "contains neither train-images-idx3-ubyte"),
     (["--dataset", "mnist-5k", "--name", "a b"], "received 'a b'; choose one with --name"),
 ]
 
@@ -95,18 +94,25 @@ def test_reading_before_the_first_run_says_so_and_makes_nothing(digits, home):
     assert not home.exists()
 
 
-def test_what_a_command_asks_for_the_flow_and_the_recipe_ask_for_too():
-    flow = inspect.signature(retrain_flow.fn).parameters
-    recipe = {field.name: field.default for field in fields(Recipe)}
+def test_the_command_the_flow_and_its_form_take_what_the_recipe_declares():
     command = cli.commands["retrain"].make_context("retrain", []).params
+    flow = inspect.signature(retrain_flow.fn).parameters
+    form = retrain_flow.parameters.model_dump()["properties"]
 
-    assert set(command) - {"as_json", "like"} == set(flow)
-    for name, parameter in flow.items():
-        assert command[name] == parameter.default, name
-        # What is empty there is filled in by make_recipe.
-        if recipe.get(name, MISSING) is not MISSING and parameter.default is not None:
-            assert recipe[name] == parameter.default, name
-    assert make_recipe(**{name: p.default for name, p in flow.items()}).max_drift == 0.2
+    names = [parameter.name for parameter in parameters()]
+    assert list(flow) == list(form) == names
+    assert sorted(command) == sorted([*names, "as_json", "like"])
+    for parameter in parameters():
+        name, entry = parameter.name, form[parameter.name]
+        assert command[name] == flow[name].default == entry["default"] == parameter.default
+        assert entry["description"] == parameter.help
+        # One that may be left open has two types, of which the second is null.
+        declared = entry.get("anyOf", [entry])[0]
+        if parameter.bounds:
+            bounds = (declared["minimum"], declared["maximum"])
+            assert bounds == (parameter.bounds.low, parameter.bounds.high)
+        assert declared.get("enum", []) == list(parameter.choices)
+        assert declared.get("pattern") == (parameter.pattern and parameter.pattern.regex)
 
 
 @pytest.fixture
@@ -114,7 +120,7 @@ def run_id(home) -> str:
     """A run in the table of this test's home."""
     home.mkdir()
     engine = open_database(f"sqlite:///{home / 'metrics.db'}")
-    recipe = Recipe("mnist", "mnist", "mlp", 10, 128, 0.001, 0, 0.97)
+    recipe = resolve()
     return Runs(engine, 60).open(recipe, versions={}, host="here")
 
 

@@ -78,7 +78,7 @@ def test_a_run_on_broken_data_fails_with_its_reason_in_row_and_state(home, tmp_p
 
     (row,) = rows(home)
     assert (state.type.value, state.name) == ("FAILED", "Failed")
-    assert "holds no train-images-idx3-ubyte" in state.message
+    assert "contains neither train-images-idx3-ubyte" in state.message
     assert (row["status"], row["reason"]) == ("failed", state.message)
     assert row["dataset"] == "broken"
     assert row["finished_at"] is not None

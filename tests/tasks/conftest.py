@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
-from storage.records import Decision, Evaluation, Recipe, Status
+from storage.recipe import Recipe
+from storage.records import Decision, Evaluation, Status
 from storage.settings import Settings, read_settings
 from tasks.build import build
 from tasks.data.dataset import Dataset, digest

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from storage.errors import InvalidDataError
-from storage.records import Recipe
+from storage.recipe import Recipe
 from tasks.data.dataset import Dataset
 from tasks.validate import DataCheck, validate
 

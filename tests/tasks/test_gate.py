@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.records import Decision, Evaluation, Recipe, Rule, Swap, SwapKind
+from storage.recipe import Recipe
+from storage.records import Decision, Evaluation, Rule, Swap, SwapKind
 from tasks.gate import gate
 from tasks.scoring.measure import Measurements, Score
 

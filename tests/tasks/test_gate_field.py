@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.records import Evaluation, Pointer, Recipe, Rule
+from storage.recipe import Recipe
+from storage.records import Evaluation, Pointer, Rule
 from tasks.gate import MIN_FIELD, gate
 from tasks.scoring.measure import FieldScore, Measurements, Score
 from tasks.scoring.worker import score as score_models

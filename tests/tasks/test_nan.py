@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from storage.records import Decision, Evaluation, Pointer, Recipe, Rule
+from storage.recipe import Recipe
+from storage.records import Decision, Evaluation, Pointer, Rule
 from storage.settings import Settings
 from tasks.build import build
 from tasks.data.dataset import Dataset, digest
@@ -33,7 +34,7 @@ from tasks.validate import validate
 @pytest.fixture
 def recipe(new_recipe: Callable[..., Recipe]) -> Recipe:
     """Nothing is asked for that a network of any worth would miss."""
-    return new_recipe(dataset="mine", min_accuracy=0.0, min_recall=0.0)
+    return new_recipe(name="mine", min_accuracy=0.0, min_recall=0.0)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from storage.errors import InvalidDataError
-from storage.records import Decision, Evaluation, Recipe, Rule
+from storage.recipe import Recipe
+from storage.records import Decision, Evaluation, Rule
 from storage.settings import Settings
 from tasks.data.dataset import Dataset
 from tasks.gate import gate
@@ -30,7 +31,7 @@ NO = Decision((Rule("accuracy", "at least 0.99", "19 of 20 right", passed=False)
 
 @pytest.fixture
 def recipe(new_recipe: Callable[..., Recipe]) -> Recipe:
-    return new_recipe(dataset="mine")
+    return new_recipe(name="mine")
 
 
 def row_of(sql: sqlite3.Connection, run_id: str) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def test_every_run_that_decides_on_a_test_set_uses_it_once_more(
     assert uses(one_run(recipe, settings, NO)) == 2
     # Another test set begins anew; another dataset's name does not.
     assert uses(one_run(recipe, settings, test="ef" * 32)) == 1
-    assert uses(one_run(replace(recipe, dataset="other"), settings)) == 3
+    assert uses(one_run(replace(recipe, name="other"), settings)) == 3
     with record(recipe, settings) as failed:
         stage_small(failed)
         raise InvalidDataError("expected digits, received letters")
@@ -248,7 +249,7 @@ def test_what_the_champion_was_trained_on_is_read_from_its_manifest_where_it_say
     assert challenge("good").champion_data() is None
     assert "drift cannot be measured: " in caplog.text
     # A version of an older release says nothing of its data.
-    other = replace(recipe, dataset="older")
+    other = replace(recipe, name="older")
     with record(other, settings) as run:
         stage_small(run)
         run.lineage.pop("training_data")

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from storage.errors import DatabaseError, InvalidDataError, ModelStoreError
-from storage.records import Decision, Evaluation, Recipe, Rule, Status
+from storage.recipe import Recipe
+from storage.records import Decision, Evaluation, Rule, Status
 from storage.settings import Settings
 from tasks.promote import promote
 from tasks.record import RunInProgress, record
@@ -30,7 +31,7 @@ NO = Decision((Rule("accuracy", "at least 0.99", "19 of 20 right", passed=False)
 
 @pytest.fixture
 def recipe(new_recipe: Callable[..., Recipe]) -> Recipe:
-    return new_recipe(dataset="mine")
+    return new_recipe(name="mine")
 
 
 def only_row(sql: sqlite3.Connection) -> dict[str, Any]:
@@ -200,7 +201,7 @@ def test_an_error_between_the_swap_and_the_row_leaves_the_row_promoted(
 def test_a_run_that_fails_while_the_pointer_is_damaged_is_closed_all_the_same(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
-    pointer = settings.models / recipe.dataset / "champion.json"
+    pointer = settings.models / recipe.name / "champion.json"
     pointer.parent.mkdir(parents=True)
     pointer.write_text("damaged")
     with record(recipe, settings) as run:
@@ -293,7 +294,7 @@ def test_a_run_that_is_killed_is_lost_when_the_next_begins_and_its_candidate_rem
 import time
 from dataclasses import replace
 from datetime import timedelta
-from storage.records import Recipe
+from storage.recipe import Recipe
 from storage.settings import read_settings
 from tasks.record import record
 settings = replace(read_settings({{"DIGITS_HOME": {str(settings.home)!r}}}), lease_s=1.0)

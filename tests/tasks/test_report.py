@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from storage.records import Evaluation, Recipe, Status
+from storage.recipe import Recipe
+from storage.records import Evaluation, Status
 from storage.settings import Settings
 from tasks.gate import gate
 from tasks.promote import promote
@@ -31,7 +32,7 @@ def evaluation(found: int, loss: float) -> Evaluation:
 
 @pytest.fixture
 def run(settings: Settings, new_recipe: Callable[..., Recipe]) -> RunInProgress:
-    begun = RunInProgress(new_recipe(dataset="mine", min_accuracy=0.95), settings)
+    begun = RunInProgress(new_recipe(name="mine", min_accuracy=0.95), settings)
     begun.checked(DataCheck("cd" * 32, 1234, {}, pixel_drift=0.1234, label_drift=None))
     begun.staged("ab" * 32)
     begun.note(train_total=360)
@@ -153,13 +154,13 @@ def test_the_leaderboard_is_the_newest_runs_the_most_accurate_first(
 ) -> None:
     measured = evaluation(90, 0.12345)
     reported(run, Measurements(measured, Score(measured, 1e-7)))
-    better = RunInProgress(new_recipe(dataset="mine"), settings)
+    better = RunInProgress(new_recipe(name="mine"), settings)
     better.checked(DataCheck("cd" * 32, 0, {}, None, None))
     better.staged("ef" * 32)
     better.note(train_total=360)
     more = evaluation(95, 0.1)
     reported(better, Measurements(more, Score(more, 1e-7)))
-    RunInProgress(new_recipe(dataset="mine"), settings)
+    RunInProgress(new_recipe(name="mine"), settings)
 
     lines = leaderboard_text(run.runs.newest(30, dataset="mine")).splitlines()
     assert lines[0] == "# The last 3 runs, the most accurate first"

@@ -1,12 +1,13 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from storage.errors import TrainingDivergedError
-from storage.records import ARCHITECTURES, Recipe
+from storage.recipe import Network, Recipe
 from tasks.build import build
 from tasks.data.dataset import Dataset
 from tasks.preprocess import Examples, preprocess
@@ -88,8 +89,10 @@ def test_two_new_processes_reach_the_same_weights_from_the_same_seed(
 ) -> None:
     prepare = """
 import json
-from storage.records import ARCHITECTURES, Recipe
+from typing import get_args
+from storage.recipe import Network
 from tasks.build import build
+from tasks.data.sources import resolve
 from tasks.load import load
 from tasks.preprocess import preprocess
 from tasks.stage import weights_digest
@@ -97,8 +100,8 @@ from tasks.train import train
 """
     work = """
 training, _ = preprocess.fn(load.fn('mnist-5k'))
-for architecture in ARCHITECTURES:
-    recipe = Recipe('mnist-5k', 'mnist-5k', architecture, 2, 128, 0.001, 11, 0.5)
+for architecture in get_args(Network):
+    recipe = resolve(dataset='mnist-5k', architecture=architecture, epochs=2, seed=11)
     model = build.fn(recipe)
     curve = [(epoch.loss, epoch.accuracy) for epoch in train.fn(model, training, recipe)]
     print(json.dumps([weights_digest(model), curve]))
@@ -106,4 +109,4 @@ for architecture in ARCHITECTURES:
     first, second = at_once(prepare, work, [[], []])
     assert first == second
     digests = {json.loads(line)[0] for line in first.splitlines()}
-    assert len(digests) == len(ARCHITECTURES)
+    assert len(digests) == len(get_args(Network))

@@ -8,9 +8,10 @@ import pytest
 
 from flows.commands.report import page
 from flows.output.display import sparkline
-from storage.records import Evaluation, Recipe, Status
+from storage.records import Evaluation, Status
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
+from tasks.data.sources import resolve
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def ids(home) -> list[str]:
         ("mnist", Status.PROMOTED, 95),
         ("other", Status.PROMOTED, 99),
     ):
-        recipe = Recipe(dataset, "mnist", "mlp", 2, 128, 0.001, 0, 0.97)
+        recipe = resolve(name=dataset, epochs=2)
         run_id = runs.open(recipe, versions={"python": "3.11"}, host="here")
         if correct:
             runs.add_epochs(run_id, [(0.5, 0.8, 1.5), (0.25, 0.9, 1.0)])

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from storage.records import Recipe, Status
+from storage.recipe import Recipe
+from storage.records import Status
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
 
@@ -38,8 +39,9 @@ def test_a_run_that_left_no_weights_can_be_repeated_and_every_option_reaches_the
     runs = Runs(engine, 60)
     first = runs.open(
         Recipe(
-            "mine", "mnist-5k", "cnn", 5, 200, 0.002, 3, 0.1,
-            min_recall=0.01, champion_rule="non-inferior", margin=4,
+            name="mine", dataset="mnist-5k", architecture="cnn", epochs=5, batch_size=200,
+            learning_rate=0.002, seed=3, min_accuracy=0.1, min_recall=0.01,
+            champion_rule="non-inferior", margin=4,
         ),
         versions={}, host="here",
     )  # fmt: skip
@@ -67,7 +69,7 @@ def test_who_replaces_the_data_of_a_run_does_not_take_what_goes_with_it(digits, 
     runs = Runs(engine, 60)
     first = runs.open(
         Recipe(
-            "mine", "/nowhere", "mlp", 2, 128, 0.001, 3, 0.995,
+            name="mine", dataset="/nowhere", epochs=2, seed=3, min_accuracy=0.995,
             min_recall=0.99, champion_rule="non-inferior", margin=4,
         ),
         versions={}, host="here",

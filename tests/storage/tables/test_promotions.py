@@ -129,7 +129,7 @@ def test_a_dead_run_whose_store_cannot_be_locked_stops_nobody_and_is_closed_late
 ) -> None:
     first, second = (
         dead_run(runs, sql, new_recipe()),
-        dead_run(runs, sql, new_recipe(dataset="other")),
+        dead_run(runs, sql, new_recipe(name="other")),
     )
     store, _ = stage(settings, first)
     lock = store.folder / ".lock"

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import Engine
 
 from storage.errors import DatabaseError, RunClosedError, RunNotFoundError
-from storage.records import Recipe, Status
+from storage.recipe import Recipe
+from storage.records import Status
 from storage.settings import Settings
 from storage.tables.runs import Runs
 
@@ -63,14 +64,14 @@ def run_id(runs: Runs, new_recipe: Callable[..., Recipe]) -> str:
 def test_a_run_that_is_opened_and_closed_is_one_row_that_sql_can_read(
     runs: Runs, sql: sqlite3.Connection, new_recipe: Callable[..., Recipe]
 ) -> None:
-    recipe = new_recipe(dataset="mine", source="/data/mine", seed=2**32 - 1, min_accuracy=0.9)
+    recipe = new_recipe(name="mine", dataset="/data/mine", seed=2**32 - 1, min_accuracy=0.9)
     before = datetime.now(UTC).replace(tzinfo=None)
     run_id = runs.open(recipe, **LINEAGE, code_commit="c0ffee", code_dirty=True)
     (opened,) = sql.execute("SELECT * FROM runs").fetchall()
     assert opened["run_id"] == run_id
     assert opened["status"] == "running"
     assert opened["finished_at"] is None
-    assert {name: opened[name] for name in vars(recipe)} == vars(recipe)
+    assert {name: opened[name] for name in recipe.columns()} == recipe.columns()
     assert json.loads(opened["versions"]) == LINEAGE["versions"]
     assert (opened["code_commit"], opened["code_dirty"]) == ("c0ffee", 1)
     started_at = datetime.fromisoformat(opened["started_at"])
@@ -299,7 +300,7 @@ def test_each_run_counts_how_often_its_test_set_was_used_for_a_decision(
     runs: Runs, sql: sqlite3.Connection, new_recipe: Callable[..., Recipe]
 ) -> None:
     def decide(digest: str, dataset: str = "mnist") -> str:
-        run_id = runs.open(new_recipe(dataset=dataset), versions={}, host="here")
+        run_id = runs.open(new_recipe(name=dataset), versions={}, host="here")
         runs.decide(run_id, digest, test_loss=0.1)
         return run_id
 
@@ -321,10 +322,11 @@ def test_processes_that_write_at_once_lose_nothing(
 ) -> None:
     at_once(
         "from storage.tables.database import open_database\n"
-        "from storage.records import Recipe, Status\n"
+        "from storage.recipe import Recipe\n"
+        "from storage.records import Status\n"
         "from storage.tables.runs import Runs\n"
         "runs = Runs(open_database(sys.argv[1]), 60)\n"
-        "recipe = Recipe('mnist', 'mnist', 'mlp', 1, 1, 0.1, 0, 0.5)",
+        "recipe = Recipe(name='mnist', seed=0, min_accuracy=0.5, min_recall=0.5)",
         "for number in range(25):\n"
         "    run_id = runs.open(recipe, versions={}, host=sys.argv[2])\n"
         "    runs.close(run_id, Status.FAILED, str(number))",
