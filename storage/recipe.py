@@ -241,7 +241,7 @@ class Parameter:
         if not issubclass(type(value), (int, float) if self.kind is float else self.kind):
             return False
         if self.bounds:
-            return self.bounds.low <= value <= self.bounds.high
+            return bool(self.bounds.low <= value <= self.bounds.high)
         if self.pattern:
             return bool(re.fullmatch(self.pattern.regex, value))
         return value in self.choices or not self.choices
