@@ -1,61 +1,71 @@
-"""The server's application: FastAPI, without TensorFlow or Prefect."""
+"""The HTTP application: FastAPI, without TensorFlow or Prefect."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 
-from serving.api import anybody, router
-from serving.metrics import Counted
+from serving.api import public, router
+from serving.metrics import MetricsMiddleware
+from serving.routes import JSON
+from serving.schemas import Images
 from serving.service import Service
 from storage.errors import CorrectionNotFoundError, DigitsError, ImageError
 
-# The last is what Starlette makes of [::1].
+# Starlette takes the host name of [::1] to be "[".
 LOOPBACK = ["localhost", "127.0.0.1", "["]
-STATUSES: dict[type[DigitsError], int] = {ImageError: 422, CorrectionNotFoundError: 404}
+STATUSES: dict[type[Exception], int] = {ImageError: 422, CorrectionNotFoundError: 404}
 
 
-def create_app(service: Service, *, local: bool) -> Counted:
-    """Make the application.
+def create_app(service: Service, *, local: bool) -> FastAPI:
+    """Create the application.
 
     Args:
-        service: What it answers with; its champion is followed while the server runs.
-        local: Whether it listens on this machine alone. By other names it is not to be reached
-            then, or a page from elsewhere could do so by a name of its own.
+        service: Makes the predictions; its champion is watched while the application runs.
+        local: Whether it listens on a loopback address only. It then rejects all other host
+            names, so that a website cannot reach it through DNS rebinding.
     """
 
     @asynccontextmanager
-    async def following(_app: FastAPI) -> AsyncIterator[None]:
-        service.follower.start()
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        service.watcher.start()
         yield
-        service.follower.stop()
+        service.watcher.stop()
 
     app = FastAPIOffline(
         title="digits",
-        description="The digit on an image, by the model that is in use.",
+        description="Predicts handwritten digits with the current champion.",
         version="1",
-        lifespan=following,
+        lifespan=lifespan,
         redoc_url=None,
     )
     app.state.service = service
-    app.include_router(anybody)
+    app.include_router(public)
     app.include_router(router)
-    app.add_exception_handler(DigitsError, _explained)
-    app.add_exception_handler(Exception, _defect)
+    app.add_exception_handler(DigitsError, _digits_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
     if local:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
-    return Counted(app, service.metrics)
+    app.add_middleware(MetricsMiddleware, metrics=service.metrics)
+    return app
 
 
-async def _explained(_request: Request, error: Exception) -> JSONResponse:
-    kind = type(error)
-    status = STATUSES.get(kind, 503) if issubclass(kind, DigitsError) else 503
-    return JSONResponse({"detail": str(error)}, status)
+async def _digits_error(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, STATUSES.get(type(error), 503))
 
 
-async def _defect(_request: Request, _error: Exception) -> JSONResponse:
-    # It is raised again after this answer, and logged by Counted.
-    return JSONResponse({"detail": "this was not foreseen; see the server's log"}, 503)
+async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+    """Answer with the first problem in one line."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - the handler's type is wider
+    if isinstance(error.body, bytes):
+        return JSONResponse({"detail": f"expected the Content-Type {JSON}"}, 415)
+    first = error.errors()[0]
+    # Not part of the path: "body", and the branch of the union that `/predict` takes.
+    where = ".".join(str(part) for part in first["loc"][1:] if part != Images.__name__)
+    received = f", received {json.dumps(first['input'])[:40]}" if where else ""
+    return JSONResponse({"detail": f"{where or 'body'}: {first['msg']}{received}"}, 422)

@@ -1,4 +1,4 @@
-"""The champion, ready to answer, and followed as the pointer moves."""
+"""The champion, loaded for predictions, and reloaded when the pointer moves."""
 
 import logging
 import threading
@@ -10,9 +10,9 @@ from storage.models.classifier import Classifier, load_classifier
 from storage.models.store import ModelStore
 from storage.records import Pointer
 
-# A new champion answers within a second: it is looked for so often, and loaded in a tenth.
-PERIOD_S = 0.25
-# A version that was refused may be mended, or its disk come back.
+# A new champion serves within a second: loading takes a tenth of that.
+CHECK_INTERVAL_S = 0.25
+# A refused version may be repaired, or its disk come back.
 RETRY_S = 5
 
 log = logging.getLogger("digits")
@@ -20,12 +20,12 @@ log = logging.getLogger("digits")
 
 @dataclass(frozen=True)
 class Champion:
-    """A model in use.
+    """A loaded champion.
 
     Args:
-        dataset: The name under which it is kept.
-        pointer: What named it.
-        classifier: Answers for it.
+        dataset: The name that it is kept under.
+        pointer: The pointer that named it.
+        classifier: Makes its predictions.
     """
 
     dataset: str
@@ -34,63 +34,63 @@ class Champion:
 
 
 def load_champion(store: ModelStore) -> Champion:
-    """Load the champion of a store; each byte is checked, and its golden batch tried.
+    """Load the current champion, checking every file's digest and the golden batch.
 
     Args:
-        store: Where it is kept.
+        store: The store that holds it.
 
     Raises:
-        VersionNotFoundError: If there is none yet.
-        DamagedModelError: If it may not be put to use; the message names the way out.
+        VersionNotFoundError: If there is no champion yet.
+        DamagedModelError: If it cannot be used; the message says what to do.
     """
     while pointer := store.champion():
         try:
             classifier = load_classifier(store.version(pointer.version), pointer.digest)
             return Champion(store.name, pointer, classifier)
         except DamagedModelError as error:
-            # After many swaps in a moment the version may have been removed.
+            # Many swaps in quick succession may have removed the version; then try again.
             if store.champion() == pointer:
                 raise DamagedModelError(
-                    f"{error}; `digits rollback --dataset {store.name}` takes another one"
+                    f"{error}; `digits rollback --dataset {store.name}` switches to another version"
                 ) from error
     raise VersionNotFoundError(
-        f"expected a champion of {store.name}, found none yet; train one: digits retrain"
+        f"expected a champion of {store.name}, found none; train one: digits retrain"
     )
 
 
-class Follower:
-    """Keeps the champion loaded, whichever it is: promotions and rollbacks are followed.
+class ChampionWatcher:
+    """Keeps the current champion loaded, across promotions and rollbacks.
 
-    A champion that may not be put to use is refused, and the last good one stays.
+    A champion that cannot be used is refused, and the last good one stays.
 
     Args:
-        store: Where the champion is kept.
+        store: The store that holds the champion.
 
     Raises:
-        VersionNotFoundError: If there is none yet.
-        DamagedModelError: If it may not be put to use.
+        VersionNotFoundError: If there is no champion yet.
+        DamagedModelError: If it cannot be used.
     """
 
     def __init__(self, store: ModelStore) -> None:
         self._store = store
-        self._ended = threading.Event()
+        self._stopped = threading.Event()
         self._tried: Pointer | None = None
         self._retry_at = 0.0
         self.champion = load_champion(store)
         self.refused: str | None = None
-        """Why the model that the pointer names is not the one that answers; None if it is."""
+        """Why the promoted model is not serving; None if it is."""
 
     def start(self) -> None:
-        """Follow the pointer from now on, in a thread."""
-        self._ended.clear()
-        threading.Thread(target=self._follow, name="follow", daemon=True).start()
+        """Check the pointer regularly from now on, in a thread."""
+        self._stopped.clear()
+        threading.Thread(target=self._watch, name="watch-champion", daemon=True).start()
 
     def stop(self) -> None:
-        """Follow it no longer."""
-        self._ended.set()
+        """Stop checking."""
+        self._stopped.set()
 
-    def look(self) -> None:
-        """See where the pointer points; whoever answers meanwhile is not disturbed."""
+    def check(self) -> None:
+        """Load the champion if the pointer has moved; requests keep being served meanwhile."""
         try:
             pointer = self._store.champion()
             if pointer == self.champion.pointer:
@@ -98,19 +98,18 @@ class Follower:
             elif pointer != self._tried or time.monotonic() >= self._retry_at:
                 self._tried = pointer
                 self._load()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the last good model answers
+        except Exception as error:  # noqa: BLE001 - whatever it is, the last good model serves
             self._retry_at = time.monotonic() + RETRY_S
-            said = str(error) if isinstance(error, ModelStoreError) else repr(error)
-            if said != self.refused:
-                version = self.champion.pointer.version
-                log.warning("%s keeps answering: %s", version, said)
-            self.refused = said
+            reason = str(error) if isinstance(error, ModelStoreError) else repr(error)
+            if reason != self.refused:
+                log.warning("still serving %s: %s", self.champion.pointer.version, reason)
+            self.refused = reason
 
     def _load(self) -> None:
         loaded = load_champion(self._store)
-        before, self.champion, self.refused = self.champion, loaded, None
-        log.info("%s answers instead of %s", loaded.pointer.version, before.pointer.version)
+        previous, self.champion, self.refused = self.champion, loaded, None
+        log.info("serving %s instead of %s", loaded.pointer.version, previous.pointer.version)
 
-    def _follow(self) -> None:
-        while not self._ended.wait(PERIOD_S):
-            self.look()
+    def _watch(self) -> None:
+        while not self._stopped.wait(CHECK_INTERVAL_S):
+            self.check()

@@ -1,4 +1,4 @@
-"""What the server's answers share: the champion, the corrections, and threads for slow work."""
+"""The state shared by all requests: champion, corrections, and threads for slow work."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serving import wire
-from serving.answers import answer
-from serving.bounds import MAX_WAITING, Places
-from serving.champion import Champion, Follower
+from serving.bounds import Slots
+from serving.champion import ChampionWatcher
 from serving.metrics import Metrics
 from serving.normalise import normalise, read_image
+from serving.prediction import predict_digit
+from serving.schemas import Prediction, Predictions, StoredCorrection
 
 if TYPE_CHECKING:
     from storage.tables.corrections import Corrections
@@ -23,79 +23,85 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# Images being decoded and corrections being written, or waiting for a thread.
+MAX_WAITING = 32
+
 
 class Service:
-    """One server's.
+    """Predicts, and stores corrections.
 
     Args:
-        follower: Keeps the champion that answers.
-        corrections: Gives where they are kept; called in the thread that writes them.
-        token: What callers have to name; None means nothing.
+        watcher: Keeps the champion loaded.
+        corrections: Opens the table of corrections; called in the thread that writes them.
+        token: The token that clients must send; None if they need none.
     """
 
     def __init__(
-        self, follower: Follower, corrections: Callable[[], Corrections], token: str | None
+        self,
+        watcher: ChampionWatcher,
+        corrections: Callable[[], Corrections],
+        token: str | None,
     ) -> None:
-        self.follower = follower
+        self.watcher = watcher
         self.token = token
-        self.metrics = Metrics(follower)
+        self.metrics = Metrics(watcher)
         self._corrections = corrections
-        self._places = Places(MAX_WAITING)
+        self._slots = Slots(MAX_WAITING)
         self._decoders = ThreadPoolExecutor(2, "decode")
         self._writer = ThreadPoolExecutor(1, "write")
 
-    def predict(self, *images: NDArray[np.uint8]) -> wire.Predictions:
-        """Answer images, all by the same version.
+    def predict(self, *images: NDArray[np.uint8]) -> Predictions:
+        """Predict images, all with the same version.
 
         Args:
             images: uint8, each of shape (28, 28); 0 is paper, 255 is ink.
         """
-        champion = self.follower.champion
+        champion = self.watcher.champion
+        version = champion.pointer.version
         predictions = []
         for image in images:
-            found = answer(champion.classifier, image)
-            self.metrics.predicted(champion.pointer.version, found)
-            predictions.append(wire.Prediction.model_construct(**found))
-        return wire.Predictions.model_construct(
-            version=champion.pointer.version, predictions=predictions
-        )
+            prediction = predict_digit(champion.classifier, image)
+            self.metrics.count_prediction(version, prediction)
+            predictions.append(Prediction.model_construct(**prediction))
+        return Predictions.model_construct(version=version, predictions=predictions)
 
     async def decode(self, content: bytes) -> NDArray[np.uint8]:
-        """Make an image file what the model takes: uint8, shape (28, 28).
+        """Decode an image file to the model's input: uint8, shape (28, 28).
 
         Raises:
-            ImageError: If it is none, or has no digit on it.
+            ImageError: If it is not an image, or shows no digit.
         """
-        return await self._in(self._decoders, lambda: normalise(read_image(content)))
+        return await self._run(self._decoders, lambda: normalise(read_image(content)))
 
-    async def correct(self, image: NDArray[np.uint8], label: int, actor: str) -> wire.Kept:
-        """Keep a correction, with what the champion says to the image.
+    async def correct(self, image: NDArray[np.uint8], label: int, actor: str) -> StoredCorrection:
+        """Store a correction, with the champion's prediction for the image.
 
         Raises:
-            ImageError: If the image is of one shade throughout.
-            DatabaseError: If it cannot be kept.
+            ImageError: If the image has a single shade.
+            DatabaseError: If it cannot be stored.
         """
-        champion: Champion = self.follower.champion
-        said, version = answer(champion.classifier, image)["digit"], champion.pointer.version
-        (digest,) = await self._in(
+        champion = self.watcher.champion
+        version = champion.pointer.version
+        predicted = predict_digit(champion.classifier, image)["digit"]
+        (digest,) = await self._run(
             self._writer,
             lambda: self._corrections().add(
-                image[None], [label], actor=actor, predicted=said, version=version
+                image[None], [label], actor=actor, predicted=predicted, version=version
             ),
         )
         self.metrics.corrections.inc()
-        return wire.Kept(digest=digest, label=label, predicted=said, version=version)
+        return StoredCorrection(digest=digest, label=label, predicted=predicted, version=version)
 
     async def revoke(self, digest: str) -> None:
-        """Take a correction back.
+        """Revoke a correction.
 
         Raises:
-            CorrectionNotFoundError: If there is none that stands.
+            CorrectionNotFoundError: If no active correction has this digest.
             DatabaseError: If the database cannot be written.
         """
-        await self._in(self._writer, lambda: self._corrections().revoke(digest))
+        await self._run(self._writer, lambda: self._corrections().revoke(digest))
 
-    async def _in(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        """Do what takes longer in a thread; 503 if too many wait for one."""
-        with self._places.one():
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        """Run slow work in a thread; 503 if too much of it waits already."""
+        async with self._slots.hold():
             return await asyncio.get_running_loop().run_in_executor(threads, work)

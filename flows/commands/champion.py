@@ -120,7 +120,9 @@ def describe(settings: Settings, dataset: str) -> dict[str, Any]:
     except VersionNotFoundError:
         raise
     except DamagedModelError as error:
-        entry["problem"] = f"{error}; `digits rollback --dataset {dataset}` takes another one"
+        entry["problem"] = (
+            f"{error}; `digits rollback --dataset {dataset}` switches to another version"
+        )
         return entry
     except ModelStoreError as error:
         entry["problem"] = str(error)

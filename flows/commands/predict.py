@@ -57,8 +57,8 @@ def _files(name: str) -> Iterator[str]:
 
 def _answer(classifier: Any, file: str) -> dict[str, Any]:
     """Digit, probability and runner-up as JSON values, or the error."""
-    from serving.answers import answer
     from serving.normalise import normalise, read_image
+    from serving.prediction import predict_digit
 
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -67,7 +67,7 @@ def _answer(classifier: Any, file: str) -> dict[str, Any]:
         # A path with a NUL is a ValueError.
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return {"file": file, "error": why}
-    found = answer(classifier, image)
+    found = predict_digit(classifier, image)
     del found["probabilities"]
     return {"file": file, **found, "version": classifier.version.name}
 

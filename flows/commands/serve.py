@@ -1,4 +1,4 @@
-"""``digits serve``: the champion over HTTP, and the page to draw on."""
+"""``digits serve``: predictions over HTTP, and a drawing page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from storage.settings import read_settings
 if TYPE_CHECKING:
     from storage.tables.corrections import Corrections
 
-# What is under way may end; who has not ended by then is cut off.
+# Time that open requests have to finish after SIGTERM or Ctrl-C.
 DRAIN_S = 8
 
 
@@ -29,17 +29,17 @@ DRAIN_S = 8
 )
 @click.option("--dataset", help="Whose champion: a name, or the folder.  [default: the only one]")
 def serve(host: str, port: int, dataset: str | None) -> None:
-    """Answer over HTTP, and show a page to draw on, until Ctrl-C.
+    """Serve the champion over HTTP, with a drawing page, until Ctrl-C.
 
-    The champion is followed: a promotion or rollback is in use within a second. On another
-    address than this machine's own, DIGITS_API_TOKEN has to be set, and callers name it.
+    A promotion or rollback takes effect within a second. An address other than a loopback
+    address requires DIGITS_API_TOKEN, which clients then send.
     """
     settings = read_settings()
     local = _is_local(host)
     if not local and settings.api_token is None:
         raise InvalidParameterError(
-            f"--host: expected DIGITS_API_TOKEN to be set before {host} is listened on,"
-            " received none; set it, or listen on 127.0.0.1"
+            f"--host: expected DIGITS_API_TOKEN to be set for {host}, found none;"
+            " set it, or listen on 127.0.0.1"
         )
     name = only_dataset(settings, dataset)
     listener = _listen(host, port)
@@ -48,14 +48,14 @@ def serve(host: str, port: int, dataset: str | None) -> None:
 
     from serving.app import create_app
     from serving.bounds import MAX_CONNECTIONS, BoundedProtocol
-    from serving.champion import Follower
+    from serving.champion import ChampionWatcher
     from serving.service import Service
     from storage.models.store import open_store
 
-    follower = Follower(open_store(settings, name))
+    watcher = ChampionWatcher(open_store(settings, name))
     corrections = cache(partial(_open_corrections, settings.database_url, name))
     config = uvicorn.Config(
-        create_app(Service(follower, corrections, settings.api_token), local=local),
+        create_app(Service(watcher, corrections, settings.api_token), local=local),
         http=BoundedProtocol,
         ws="none",
         limit_concurrency=MAX_CONNECTIONS,
@@ -68,14 +68,14 @@ def serve(host: str, port: int, dataset: str | None) -> None:
     logging.getLogger("digits").setLevel(logging.INFO)
     shown = f"[{host}]" if ":" in host else host
     click.echo(
-        f"{follower.champion.pointer.version} of {name} answers at"
-        f" http://{shown}:{listener.getsockname()[1]} (docs at /docs); Ctrl-C ends it"
+        f"serving {watcher.champion.pointer.version} of {name} at"
+        f" http://{shown}:{listener.getsockname()[1]} (API docs at /docs); Ctrl-C stops it"
     )
     _run(uvicorn.Server(config), listener)
 
 
 def _open_corrections(database_url: str, dataset: str) -> Corrections:
-    """With the first correction: the start is faster, and needs no database."""
+    """Open the table at the first correction: the server starts without a database."""
     from storage.tables.corrections import Corrections
     from storage.tables.database import open_database
 
@@ -83,8 +83,8 @@ def _open_corrections(database_url: str, dataset: str) -> Corrections:
 
 
 def _run(server: Any, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM, which both end it well."""
-    # uvicorn raises the signal once more when it has ended.
+    """Serve until SIGINT or SIGTERM, and exit with 0."""
+    # uvicorn raises the signal again once it has shut down.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     server.run(sockets=[listener])
@@ -97,10 +97,10 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ServeError(
-            f"expected to listen on {host}, port {port}, received: {why};"
-            " choose others with --host and --port"
+            f"cannot listen on {host}, port {port}: {why};"
+            " choose another address with --host and --port"
         ) from error
-    # Its connections inherit it: an answer's body does not wait until its head is acknowledged.
+    # Inherited by its connections: a response's body does not wait for its head's acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
     return listener
 

@@ -29,7 +29,7 @@ LOOKS = {
 def served(started, digits) -> str:
     assert digits("retrain", "--dataset", "mnist-5k", "--seed", "1").returncode == 0
     serve = started("serve", "--port", "0")
-    serve.wait_for("Ctrl-C ends it")
+    serve.wait_for("Ctrl-C stops it")
     (url,) = re.findall(r"http://\S+", serve.output)
     return url
 

@@ -124,7 +124,7 @@ def test_a_model_that_was_changed_never_answers(digits, store, picture):
             path.write_bytes(damaged)
             done = digits("predict", str(picture))
             assert (done.returncode, done.stdout) == (1, ""), path
-            assert "`digits rollback --dataset mnist` takes another one" in done.stderr
+            assert "`digits rollback --dataset mnist` switches to another version" in done.stderr
         path.write_bytes(content)
     assert digits("predict", str(picture)).returncode == 0
 

@@ -60,7 +60,7 @@ def serve(started, promote) -> Iterator[Callable[..., tuple[object, httpx.Client
 
     def start(*arguments: str, **settings: str):
         process = started("serve", "--port", "0", *arguments, **settings)
-        process.wait_for("Ctrl-C ends it", 30)
+        process.wait_for("Ctrl-C stops it", 30)
         (port,) = re.findall(r"http://[^ ]+:(\d+)", process.output)
         clients.append(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
         return process, clients[-1]
@@ -161,7 +161,7 @@ def test_a_damaged_champion_is_refused_and_the_last_good_one_answers(serve, prom
     assert answer["version"] == "run-2"
     assert answer["predictions"][0]["probabilities"] == offline_by_name(store, "run-2")
     assert "digits_champion_refused 1.0" in client.get("/metrics").text
-    assert "run-2 keeps answering" in process.output
+    assert "still serving run-2" in process.output
 
     pointer.write_text(json.dumps(broken))
     until(lambda: client.get("/champion").json()["refused"] is None, "all is well", 2)

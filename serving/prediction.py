@@ -1,4 +1,4 @@
-"""What the champion says to an image."""
+"""The prediction for one image."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from storage.models.classifier import Classifier
 
 
-def answer(classifier: Classifier, image: NDArray[np.uint8]) -> dict[str, Any]:
-    """Answer one image; one at a time, so that it never depends on who asks beside.
+def predict_digit(classifier: Classifier, image: NDArray[np.uint8]) -> dict[str, Any]:
+    """Classify one image, on its own: a batch never changes the result.
 
     Args:
         classifier: The model.
