@@ -1,5 +1,6 @@
 """What the tests of flows share: a home of their own, and the command as a process."""
 
+import itertools
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -29,18 +31,23 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "var"
 
 
-@pytest.fixture
-def environment(tmp_path: Path, home: Path) -> dict[str, str]:
+def new_user(folder: Path, home: Path) -> dict[str, str]:
     """The environment of a user who has never run digits or Prefect."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DIGITS_", "PREFECT_"))}
     return {
         **kept,
-        "HOME": str(tmp_path),
-        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "HOME": str(folder),
+        "PREFECT_HOME": str(folder / "prefect"),
         "DIGITS_HOME": str(home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "NO_COLOR": "1",
     }
+
+
+@pytest.fixture
+def environment(tmp_path: Path, home: Path) -> dict[str, str]:
+    """The environment of this test's commands."""
+    return new_user(tmp_path, home)
 
 
 @pytest.fixture
@@ -111,28 +118,51 @@ class Started:
         return self.process.wait(60)
 
 
-@pytest.fixture
-def started(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Started]]:
-    """Start the command and leave it running; the test's end ends it and all its children."""
-    running: list[Started] = []
-
-    def start(*arguments: str, **settings: str) -> Started:
-        log = tmp_path / f"output-{len(running)}.txt"
-        running.append(Started(arguments, {**environment, **settings}, log))
-        return running[-1]
-
-    yield start
-    for one in running:
-        if one.process.poll() is None:
-            children = psutil.Process(one.process.pid).children(recursive=True)
+@contextmanager
+def background(
+    arguments: tuple[str, ...], environment: dict[str, str], log: Path
+) -> Iterator[Started]:
+    """Run the command in the background; the end of the block stops it and all its children."""
+    started = Started(arguments, environment, log)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            children = psutil.Process(started.process.pid).children(recursive=True)
             try:
-                one.stop(signal.SIGTERM)
+                started.stop(signal.SIGTERM)
             except subprocess.TimeoutExpired:
-                one.process.kill()
-                one.process.wait()
+                started.process.kill()
+                started.process.wait()
             for child in children:
                 if child.is_running():
                     child.kill()
+
+
+@pytest.fixture
+def started(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    """Start the command and leave it running; the test's end stops it and all its children."""
+    numbers = itertools.count()
+    with ExitStack() as stack:
+
+        def start(*arguments: str, **settings: str) -> Started:
+            log = tmp_path / f"output-{next(numbers)}.txt"
+            return stack.enter_context(background(arguments, {**environment, **settings}, log))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def started_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Started]]:
+    """Start a command that the tests of a file share, with DIGITS_HOME as given."""
+    folder = tmp_path_factory.mktemp("shared")
+    with ExitStack() as stack:
+
+        def start(home: Path, *arguments: str) -> Started:
+            running = background(arguments, new_user(folder, home), folder / "output.txt")
+            return stack.enter_context(running)
+
+        yield start
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_a_run_without_a_report_is_one_line(digits, home, ids):
     (home / "reports" / f"{ids[2]}.md").write_text("# x")
     full = digits("report", ids[2], "--out", "/proc/x.html")
     assert full.returncode == 1
-    assert "expected to write /proc/x.html" in full.stderr
+    assert "cannot write /proc/x.html" in full.stderr
 
 
 def test_a_page_is_one_html_document():
