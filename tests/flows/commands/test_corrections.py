@@ -43,7 +43,7 @@ def test_they_are_listed_for_people_and_for_programs(digits, corrections):
     first, second = corrections.all()
     for arguments in (("corrections",), ("corrections", "list")):
         lines = digits(*arguments).stdout.splitlines()
-        assert lines[0].split() == ["digest", "is", "was", "said", "by", "when", "who"]
+        assert lines[0].split() == ["digest", "label", "predicted", "version", "corrected", "actor"]
         assert {lines[1].split()[0], lines[2].split()[0]} == {first.digest[:12], second.digest[:12]}
 
     found = json.loads(digits("corrections", "list", "--json").stdout)
@@ -52,6 +52,7 @@ def test_they_are_listed_for_people_and_for_programs(digits, corrections):
         (0, None, "<b>bob</b>"),
     ]
     assert "image" not in found[0]
+    assert json.loads(digits("corrections", "--json").stdout) == found
     rows = list(csv.DictReader(digits("corrections", "list", "--csv").stdout.splitlines()))
     assert [row["label"] for row in rows] == ["1", "0"]
 
@@ -65,6 +66,13 @@ def test_a_page_shows_their_pictures(digits, corrections, tmp_path):
     assert "<b>bob</b>" not in page
     assert "&lt;b&gt;bob" in page
     assert "http" not in page
+
+
+def test_an_option_before_a_subcommand_is_wrong_usage(digits, corrections):
+    done = digits("corrections", "--dataset", "mnist", "revoke", corrections.all()[0].digest)
+    assert done.returncode == 2
+    assert "digits corrections revoke ..." in done.stderr
+    assert len(corrections.all()) == 2
 
 
 def test_one_is_revoked_by_the_beginning_of_its_digest(digits, corrections):
@@ -81,7 +89,7 @@ def test_one_is_revoked_by_the_beginning_of_its_digest(digits, corrections):
 
 
 @pytest.mark.parametrize("target", ["folder", "table.csv"])
-def test_what_is_exported_is_imported_the_same(digits, corrections, home, target):
+def test_an_export_can_be_imported(digits, corrections, home, target):
     before = kept(home)
     assert digits("corrections", "export", target).returncode == 0
     with closing(sqlite3.connect(home / "metrics.db")) as sql, sql:
@@ -94,7 +102,7 @@ def test_what_is_exported_is_imported_the_same(digits, corrections, home, target
     assert {row.actor for row in corrections.all()} == {"carl"}
 
 
-def test_a_picture_of_any_size_is_imported_as_mnists_are(digits, corrections, home, tmp_path):
+def test_a_picture_of_any_size_is_normalised_on_import(digits, corrections, home, tmp_path):
     image = Image.new("RGB", (200, 300), "white")
     image.paste("navy", (90, 50, 110, 250))
     image.save(tmp_path / "one, big.png")
@@ -118,7 +126,7 @@ def test_a_picture_of_any_size_is_imported_as_mnists_are(digits, corrections, ho
         ("\x00", "line 1"),
     ],
 )
-def test_a_csv_that_is_wrong_keeps_none(digits, corrections, home, tmp_path, content, words):
+def test_an_invalid_csv_imports_nothing(digits, corrections, home, tmp_path, content, words):
     (tmp_path / "seven.png").write_bytes(
         (Path(__file__).parents[3] / "docs/images/seven.png").read_bytes()
     )
@@ -132,7 +140,7 @@ def test_a_csv_that_is_wrong_keeps_none(digits, corrections, home, tmp_path, con
     assert len(kept(home)) == 2
 
 
-def test_a_folder_that_is_none_of_ours_and_a_label_of_ten_are_refused(
+def test_a_folder_without_corrections_and_a_label_of_ten_are_refused(
     digits, corrections, home, tmp_path
 ):
     (tmp_path / "empty").mkdir()
@@ -145,7 +153,7 @@ def test_a_folder_that_is_none_of_ours_and_a_label_of_ten_are_refused(
     assert "a label 10" in done.stderr
 
 
-def test_without_any_it_says_what_to_do(digits, corrections):
+def test_without_corrections_it_says_what_to_do(digits, corrections):
     for row in corrections.all():
         corrections.revoke(row.digest)
     done = digits("corrections")

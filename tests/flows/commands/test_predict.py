@@ -37,7 +37,7 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_answered_with_digit_probability_runner_up_and_version(digits, store, picture):
+def test_a_file_gets_digit_probability_runner_up_and_version(digits, store, picture):
     done = digits("predict", str(picture))
     assert done.returncode == 0, done.stderr
     heading, line = done.stdout.splitlines()
@@ -76,7 +76,7 @@ def test_a_folder_and_standard_input_and_the_rolled_back_version(
     assert (answer["file"], answer["version"]) == ("-", "run-0")
 
 
-def test_what_cannot_be_answered_is_told_and_the_others_are_answered(digits, store, picture):
+def test_unreadable_images_are_reported_and_the_others_predicted(digits, store, picture):
     empty = picture.with_name("empty.png")
     Image.new("L", (50, 50), 255).save(empty)
     broken = picture.with_name("broken.png")
@@ -114,7 +114,7 @@ def test_without_a_champion_or_with_several_it_says_what_to_do(digits, picture, 
     assert answer["version"] == "mine-1"
 
 
-def test_a_model_that_was_changed_never_answers(digits, store, picture):
+def test_a_changed_model_is_never_used(digits, store, picture):
     chance = random.Random(0)
     for path in sorted(store.version("run-1").iterdir()):
         content = path.read_bytes()
