@@ -165,6 +165,17 @@ def started_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         yield start
 
 
+@pytest.fixture(scope="session")
+def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DIGITS_HOME with a champion of mnist-5k, trained once; copy it before changing it."""
+    folder = tmp_path_factory.mktemp("trained")
+    subprocess.run(
+        [DIGITS, "retrain", "--dataset", "mnist-5k", "--seed", "1"],
+        check=True, cwd=folder, env=new_user(folder, folder / "var"), capture_output=True,
+    )  # fmt: skip
+    return folder / "var"
+
+
 @pytest.fixture
 def free_port() -> int:
     """A port of 127.0.0.1 on which nothing listens."""

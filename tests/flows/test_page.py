@@ -25,10 +25,13 @@ LOOKS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def served(started, digits) -> str:
-    assert digits("retrain", "--dataset", "mnist-5k", "--seed", "1").returncode == 0
-    serve = started("serve", "--port", "0")
+@pytest.fixture(scope="module")
+def served(started_once, trained_home) -> str:
+    """The URL of a server that the tests leave as it is."""
+    return url_of(started_once(trained_home, "serve", "--port", "0"))
+
+
+def url_of(serve) -> str:
     serve.wait_for("Ctrl-C stops it")
     (url,) = re.findall(r"http://\S+", serve.output)
     return url
@@ -64,20 +67,21 @@ def corrections(home: Path) -> list[tuple[int, int, str, bool]]:
         ).fetchall()
 
 
-def test_a_seven_is_drawn_wins_is_corrected_and_the_version_changes_without_a_reload(
-    served, browser, home, tiny_model, tmp_path
+def test_a_seven_is_recognised_and_corrected_and_the_version_changes_without_a_reload(
+    trained_home, started, browser, home, tiny_model
 ):
     from playwright.sync_api import expect
 
+    shutil.copytree(trained_home, home)
+    served = url_of(started("serve", "--port", "0"))
     page = browser.new_page(**LOOKS["light"])
-    complaints = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    asked = []
-    page.on("request", lambda request: asked.append(request.url))
+    errors, requests = [], []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(served)
     draw(page)
-    expect(page.locator("#digit")).to_have_text("7")
+    expect(page.locator("#digit")).to_have_text("7", timeout=60_000)
     expect(page.locator("#bars .first")).to_contain_text("7")
     expect(page.locator("#spoken")).to_contain_text("7, ")
     store = ModelStore(LocalFolder(home / "models"), "mnist-5k")
@@ -85,26 +89,26 @@ def test_a_seven_is_drawn_wins_is_corrected_and_the_version_changes_without_a_re
     expect(page.locator("#version")).to_contain_text(first)
 
     page.get_by_role("button", name="It is a 1").click()
-    expect(page.locator("#said")).to_contain_text("Kept as a 1")
+    expect(page.locator("#note")).to_contain_text("Saved as a 1")
     assert corrections(home) == [(1, 7, first, True)]
-    page.get_by_role("button", name="Take back").click()
-    expect(page.locator("#said")).to_contain_text("Taken back")
+    page.get_by_role("button", name="Remove").click()
+    expect(page.locator("#note")).to_contain_text("Correction removed")
     assert corrections(home) == [(1, 7, first, False)]
 
     digest = store.stage("run-2", tiny_model, {"weights_digest": "w2"})
     store.promote("run-2", digest, store.champion(), actor="retrain", reason="")
-    expect(page.locator("#version")).to_contain_text("run-2", timeout=3000)
+    expect(page.locator("#version")).to_contain_text("run-2", timeout=60_000)
     page.get_by_role("button", name="It is a 4").click()
-    expect(page.locator("#said")).to_contain_text("Kept as a 4")
+    expect(page.locator("#note")).to_contain_text("Saved as a 4")
     assert corrections(home)[0][2] == "run-2"
 
     page.get_by_role("button", name="Undo").click()
     expect(page.locator("#digit")).to_have_text("?")
-    assert not complaints
-    assert all(url.startswith((served, "data:")) for url in asked)
+    assert not errors
+    assert all(url.startswith((served, "data:")) for url in requests)
 
 
-def test_it_is_drawn_by_keyboard_alone(served, browser):
+def test_a_digit_can_be_drawn_with_the_keyboard_alone(served, browser):
     from playwright.sync_api import expect
 
     page = browser.new_page(**LOOKS["light"])
@@ -123,15 +127,15 @@ def test_it_is_drawn_by_keyboard_alone(served, browser):
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_it_fits_and_says_the_same_light_dark_and_on_a_phone(served, browser, look, tmp_path):
+def test_the_page_fits_in_light_in_dark_and_on_a_phone(served, browser, look, tmp_path):
     from playwright.sync_api import expect
 
     page = browser.new_context(**LOOKS[look]).new_page()
     page.goto(served)
     draw(page)
-    expect(page.locator("#digit")).to_have_text("7")
+    expect(page.locator("#digit")).to_have_text("7", timeout=60_000)
     wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-    assert page.evaluate(wide), "nothing hangs over the edge"
+    assert page.evaluate(wide), "it needs no horizontal scrolling"
     page.wait_for_timeout(400)
     page.screenshot(path=tmp_path / f"{look}.png", full_page=True)
     print(f"screenshot: {tmp_path / look}.png")

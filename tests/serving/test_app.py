@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,10 +17,10 @@ from storage.models.store import ModelStore
 
 
 @pytest.fixture
-def service(tmp_path: Path, tiny_model) -> Iterator[Service]:
+def service(tmp_path: Path, tiny_model) -> Service:
     store = ModelStore(LocalFolder(tmp_path), "mnist")
     store.promote("run-1", store.stage("run-1", tiny_model, {}), None, actor="test", reason="")
-    yield Service(ChampionWatcher(store), lambda: pytest.fail("no corrections here"), None)
+    return Service(ChampionWatcher(store), lambda: pytest.fail("no corrections here"), None)
 
 
 def get(service: Service, path: str) -> httpx.Response:
