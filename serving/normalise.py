@@ -1,8 +1,7 @@
-"""Any picture of a digit, made as MNIST's pictures were.
+"""Turn any picture of a digit into MNIST's form.
 
-LeCun, Cortes and Burges, The MNIST database, http://yann.lecun.com/exdb/mnist/: the ink is fitted
-into 20 x 20 pixels with its proportions kept, and put into 28 x 28 so that its centre of mass is
-in the middle.
+LeCun, Cortes and Burges, The MNIST database, http://yann.lecun.com/exdb/mnist/: scale the ink to
+fit 20 x 20 pixels, keeping its proportions, and centre it in 28 x 28 by its centre of mass.
 """
 
 import io
@@ -18,26 +17,26 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 25_000_000
 SIDE, FIT, CENTRE = 28, 20, 14
 
-# The ink is looked for at this size; a digit needs no more.
+# Images are searched for ink at this size; a digit needs no more.
 WORK = 240
-# Of 255 grey levels, that ink has to differ from paper.
+# Grey levels of 255 between ink and paper.
 MIN_CONTRAST = 25
-# Of the 20 pixels. MNIST's strokes are wider; a thin pen's would fade when they are made smaller.
+# Pixels of the 20. MNIST's strokes are wider; a thin pen's would fade when scaled down.
 MIN_STROKE = 2.0
 
 
 def read_image(content: bytes) -> Image.Image:
-    """Decode an image file, after its kind and size were looked at.
+    """Decode an image file; its format and size are checked first.
 
     Args:
         content: The file's bytes.
 
     Raises:
-        ImageError: If it is none of FORMATS, too large, or damaged.
+        ImageError: If it is in none of FORMATS, too large, or damaged.
     """
     try:
         with warnings.catch_warnings():
-            # It warns of large images; ours is the bound that counts.
+            # Pillow warns of large images; MAX_PIXELS is the limit here.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
@@ -45,7 +44,7 @@ def read_image(content: bytes) -> Image.Image:
                 f"expected an image of at most {MAX_PIXELS:,} pixels,"
                 f" received {image.width:,} x {image.height:,}; make it smaller"
             )
-        # A photograph is decoded at a fraction of its size, where that is enough.
+        # JPEG can be decoded at a fraction of its size.
         image.draft("RGB", (4 * WORK, 4 * WORK))
         image.load()
         return ImageOps.exif_transpose(image)
@@ -55,35 +54,35 @@ def read_image(content: bytes) -> Image.Image:
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
         raise ImageError(
-            f"expected an image file ({', '.join(FORMATS)}), received {_what(content, error)}"
+            f"expected an image file ({', '.join(FORMATS)}), received {_problem(content, error)}"
         ) from error
 
 
 def normalise(image: Image.Image) -> NDArray[np.uint8]:
-    """Find the digit, and make it look like one of MNIST's.
+    """Find the digit and bring it into MNIST's form.
 
-    Dark on light or light on dark, in colour or grey, of any size, drawn or photographed, on a
-    transparent background or not.
+    Handles dark on light and light on dark, colour and grey, any size, drawings, photographs
+    and transparent backgrounds.
 
     Returns:
         uint8, shape (28, 28): 0 is paper, 255 is ink.
 
     Raises:
-        ImageError: If there is no ink on it.
+        ImageError: If there is no ink.
     """
     ink = _ink(_grey(image))
     strong = ink > 0.4
     if not strong.any():
-        raise _empty()
+        raise _no_ink()
     rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
-    # What is fainter around it belongs to it, as the soft edge of a stroke.
+    # Add fainter ink around it: the soft edges of strokes.
     top, bottom = _grown(ink.max(axis=1), rows[0], rows[-1])
     left, right = _grown(ink.max(axis=0), columns[0], columns[-1])
     return _placed(_fitted(ink[top:bottom, left:right]))
 
 
 def _grey(image: Image.Image) -> NDArray[np.float32]:
-    """One channel, float32 from 0 to 255, at most WORK high and wide: where most can be seen."""
+    """The channel with the most contrast: float32, 0 to 255, at most WORK high and wide."""
     if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
         values = np.asarray(image, dtype=np.float32)
         low, high = float(values.min()), float(values.max())
@@ -95,13 +94,13 @@ def _grey(image: Image.Image) -> NDArray[np.float32]:
     pixels = np.asarray(rgba, dtype=np.float32)
     colour, alpha = pixels[..., :3], pixels[..., 3:] / np.float32(255)
     if alpha.min() < 1:
-        # On paper that is unlike what is drawn.
-        seen = alpha.sum()
-        mean = (colour * alpha).sum() / (3 * seen) if seen > 0 else 0.0
+        # Put dark drawings on white paper, light ones on black.
+        opaque = alpha.sum()
+        mean = (colour * alpha).sum() / (3 * opaque) if opaque > 0 else 0.0
         paper = np.full_like(colour, 255 if mean < 128 else 0)
         colour = colour * alpha + paper * (1 - alpha)
     luma = colour @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    # Red ink on green paper of the same brightness is seen in one of the colours alone.
+    # Red ink on green paper of the same brightness shows only in a colour channel.
     channels = [luma, *np.moveaxis(colour, 2, 0)]
     spread = [float(channel.std()) for channel in channels]
     best = int(np.argmax(spread))
@@ -109,10 +108,10 @@ def _grey(image: Image.Image) -> NDArray[np.float32]:
 
 
 def _ink(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much ink there is, float32 from 0 to 1, whichever of the two is darker.
+    """The amount of ink per pixel: float32, 0 to 1, for dark and for light ink.
 
     Raises:
-        ImageError: If all is of one shade.
+        ImageError: If the image has a single shade.
     """
     edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     paper = float(np.median(edge))
@@ -123,18 +122,18 @@ def _ink(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     low = 3 * noise
     high = float(np.percentile(difference[difference >= difference.max() / 2], 90))
     if high > 250:
-        high = 255.0  # an image of full contrast, as MNIST's own, is taken as it is
+        high = 255.0  # leave images of full contrast, such as MNIST's own, unchanged
     if high - low < MIN_CONTRAST:
-        raise _empty()
+        raise _no_ink()
     ink: NDArray[np.float32] = np.clip((difference - low) / (high - low), 0, 1)
     return ink
 
 
 def _background(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The paper under light ink, with the shadows that lie on it."""
+    """The paper under light ink, shadows included."""
     small = Image.fromarray(grey.astype(np.uint8))
     small.thumbnail((40, 40), Image.Resampling.BOX)
-    # Wider than a stroke is: what is left after an opening is paper.
+    # An opening wider than a stroke leaves only the paper.
     width = max(3, max(small.size) // 3 | 1)
     paper = small.filter(ImageFilter.MinFilter(width)).filter(ImageFilter.MaxFilter(width))
     paper = paper.filter(ImageFilter.GaussianBlur(2))
@@ -143,7 +142,7 @@ def _background(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _grown(profile: NDArray[np.float32], first: int, last: int) -> tuple[int, int]:
-    """The range, with what joins it and is above nothing."""
+    """Extend a range over the adjoining ink; its end is exclusive."""
     while first > 0 and profile[first - 1] > 0.02:
         first -= 1
     while last < len(profile) - 1 and profile[last + 1] > 0.02:
@@ -152,7 +151,7 @@ def _grown(profile: NDArray[np.float32], first: int, last: int) -> tuple[int, in
 
 
 def _fitted(ink: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scaled so that the longer side is 20 pixels."""
+    """Scale the longer side to 20 pixels, thickening thin strokes."""
     height, width = ink.shape
     scale = FIT / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -168,14 +167,14 @@ def _fitted(ink: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _stroke(ink: NDArray[np.float32]) -> float:
-    """The width of its strokes in pixels: twice their area by the length of their outline."""
+    """The width of the strokes in pixels: twice their area over the length of their outline."""
     mask = np.pad(ink > 0.4, 1)
     outline = int((mask[1:] != mask[:-1]).sum() + (mask[:, 1:] != mask[:, :-1]).sum())
     return 2 * float(mask.sum()) / max(outline, 1)
 
 
 def _placed(ink: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """In 28 x 28, with the centre of mass in the middle as far as the edges allow."""
+    """Place it in 28 x 28, its centre of mass as close to the middle as the edges allow."""
     height, width = ink.shape
     total = float(ink.sum())
     row = float(ink.sum(axis=1) @ np.arange(height)) / total
@@ -187,12 +186,12 @@ def _placed(ink: NDArray[np.float32]) -> NDArray[np.uint8]:
     return placed
 
 
-def _empty() -> ImageError:
-    return ImageError("expected a digit on the image, received one without any ink")
+def _no_ink() -> ImageError:
+    return ImageError("expected a digit in the image, found no ink")
 
 
-def _what(content: bytes, error: Exception) -> str:
+def _problem(content: bytes, error: Exception) -> str:
     if not content:
-        return "an empty one"
-    said = str(error).partition("\n")[0]
-    return "something else" if "cannot identify" in said else f"a damaged one ({said})"
+        return "an empty file"
+    message = str(error).partition("\n")[0]
+    return "another file type" if "cannot identify" in message else f"a damaged file ({message})"

@@ -1,4 +1,4 @@
-"""``digits predict``: what the champion says to images, without TensorFlow or Prefect."""
+"""``digits predict``: predictions for image files, without TensorFlow or Prefect."""
 
 import sys
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 @click.command()
 @click.argument("files", nargs=-1, required=True)
-@click.option("--dataset", help="Whose champion: a name, or the folder.  [default: the only one]")
+@click.option("--dataset", help="The champion's dataset: name or folder.  [default: the only one]")
 @as_json_or_csv
 def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
-    """Say which digit is on each of FILES.
+    """Predict the digit in each of FILES.
 
-    PNG, JPEG, WebP or BMP; a folder means every image in it and below, - is standard input.
-    Any size and colour, dark on light or light on dark. Exits with 1 if one of them cannot be
-    read or has no digit on it; the others are answered all the same.
+    PNG, JPEG, WebP or BMP, of any size and colour, dark on light or light on dark. A folder
+    stands for all images in it and below, - for standard input. Exits with 1 if a file cannot
+    be read or shows no digit; the others are still predicted.
     """
     from flows.output.formats import print_records
     from serving.champion import load_champion
@@ -32,14 +32,14 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
 
     settings = read_settings()
     champion = load_champion(open_store(settings, only_dataset(settings, dataset)))
-    answers = [_answer(champion.classifier, file) for name in files for file in _files(name)]
-    failed = [answer for answer in answers if "error" in answer]
+    predictions = [_predict(champion.classifier, file) for name in files for file in _files(name)]
+    failed = [prediction for prediction in predictions if "error" in prediction]
     if form:
-        print_records(answers, form)
+        print_records(predictions, form)
     else:
-        _print([answer for answer in answers if "error" not in answer])
-        for answer in failed:
-            click.echo(f"Error: {answer['file']}: {answer['error']}", err=True)
+        _print([prediction for prediction in predictions if "error" not in prediction])
+        for prediction in failed:
+            click.echo(f"Error: {prediction['file']}: {prediction['error']}", err=True)
     if failed:
         sys.exit(1)
 
@@ -55,8 +55,8 @@ def _files(name: str) -> Iterator[str]:
     yield from map(str, found)
 
 
-def _answer(classifier: Any, file: str) -> dict[str, Any]:
-    """Digit, probability and runner-up as JSON values, or the error."""
+def _predict(classifier: Any, file: str) -> dict[str, Any]:
+    """The prediction as JSON values, or the error."""
     from serving.normalise import normalise, read_image
     from serving.prediction import predict_digit
 
@@ -64,21 +64,21 @@ def _answer(classifier: Any, file: str) -> dict[str, Any]:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         image = normalise(read_image(content))
     except (OSError, ValueError, ImageError) as error:
-        # A path with a NUL is a ValueError.
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return {"file": file, "error": why}
-    found = predict_digit(classifier, image)
-    del found["probabilities"]
-    return {"file": file, **found, "version": classifier.version.name}
+        # A path with a NUL raises ValueError.
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return {"file": file, "error": reason}
+    prediction = predict_digit(classifier, image)
+    del prediction["probabilities"]
+    return {"file": file, **prediction, "version": classifier.version.name}
 
 
-def _print(answers: list[dict[str, Any]]) -> None:
+def _print(predictions: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from flows.output.display import print_table
 
-    if not answers:
+    if not predictions:
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("file", no_wrap=True)
@@ -86,12 +86,12 @@ def _print(answers: list[dict[str, Any]]) -> None:
     for heading in ("probability", "runner-up"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("version", no_wrap=True)
-    for answer in answers:
+    for prediction in predictions:
         table.add_row(
-            Text(answer["file"]),
-            str(answer["digit"]),
-            f"{answer['probability']:.4f}",
-            f"{answer['runner_up']} ({answer['runner_up_probability']:.4f})",
-            answer["version"],
+            Text(prediction["file"]),
+            str(prediction["digit"]),
+            f"{prediction['probability']:.4f}",
+            f"{prediction['runner_up']} ({prediction['runner_up_probability']:.4f})",
+            prediction["version"],
         )
     print_table(table)

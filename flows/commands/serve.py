@@ -27,7 +27,7 @@ DRAIN_S = 8
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: a free one."
 )
-@click.option("--dataset", help="Whose champion: a name, or the folder.  [default: the only one]")
+@click.option("--dataset", help="The champion's dataset: name or folder.  [default: the only one]")
 def serve(host: str, port: int, dataset: str | None) -> None:
     """Serve the champion over HTTP, with a drawing page, until Ctrl-C.
 

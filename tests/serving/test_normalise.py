@@ -1,4 +1,4 @@
-"""Pictures of all kinds become what MNIST has; real digits, drawn anew in each way."""
+"""Pictures of all kinds take MNIST's form: real digits, redrawn in each way."""
 
 import io
 import os
@@ -39,7 +39,7 @@ def off_centre(digit: NDArray[np.uint8]) -> Image.Image:
 
 
 def half_size(digit: NDArray[np.uint8]) -> Image.Image:
-    """Ten pixels high: half of what it was is lost."""
+    """Ten pixels high: half of the detail is lost."""
     canvas = Image.new("L", (28, 28))
     canvas.paste(Image.fromarray(digit).resize((14, 14), Image.Resampling.BOX), (7, 7))
     return canvas
@@ -55,7 +55,7 @@ def red_on_white(digit: NDArray[np.uint8]) -> Image.Image:
 
 
 def photographed(digit: NDArray[np.uint8]) -> Image.Image:
-    """Dark ink on paper that is brighter on one side than on the other, with a sensor's noise."""
+    """Dark ink on unevenly lit paper, with sensor noise."""
     ink = np.asarray(enlarged(400)(digit), dtype=np.float64) / 255
     down, across = np.mgrid[0:400, 0:400] / 400
     noise = np.random.default_rng(int(digit.sum())).normal(0, 6, ink.shape)
@@ -94,7 +94,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def seen(image: Image.Image) -> NDArray[np.uint8]:
-    """What the network is given, by way of a file."""
+    """The model's input for an image, by way of a file."""
     return normalise(read_image(encoded(image)))
 
 
@@ -104,29 +104,27 @@ def alike(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 @pytest.fixture(scope="module")
 def digits() -> NDArray[np.uint8]:
-    """Fifty real ones, five of each."""
+    """Fifty real digits, five of each."""
     images: NDArray[np.uint8] = load.fn("mnist-5k").train_images[::80]
     return images
 
 
-def test_a_picture_that_is_made_as_mnists_are_stays_as_it_is(digits) -> None:
+def test_a_picture_in_mnists_form_is_unchanged(digits) -> None:
     same = [np.array_equal(seen(Image.fromarray(digit)), digit) for digit in digits]
-    # The rest have their centre of mass between two pixels, or a faint edge.
+    # The others have their centre of mass between two pixels, or a faint edge.
     assert np.mean(same) > 0.9
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_however_it_is_drawn_the_same_digit_is_seen(name: str, digits) -> None:
-    # Pixel by pixel, on the whole: two different digits have about 0.4 in common.
+def test_every_rendering_of_a_digit_gives_the_same_input(name: str, digits) -> None:
+    # The correlation of two different digits is about 0.4.
     found = [alike(seen(VARIANTS[name](digit)), digit) for digit in digits]
     assert np.median(found) > (0.8 if name in {"half size", "thin pen"} else 0.93)
 
 
 @pytest.mark.parametrize("side", [28, 64, 300, 2000])
 @pytest.mark.parametrize("turn", [0, 90])
-def test_the_ink_is_fitted_into_20_pixels_and_its_centre_of_mass_is_in_the_middle(
-    side: int, turn: int
-) -> None:
+def test_the_ink_fits_20_pixels_and_is_centred_by_its_mass(side: int, turn: int) -> None:
     canvas = Image.new("L", (side, side))
     ImageDraw.Draw(canvas).rectangle((side // 8, side // 3, side // 2, side * 2 // 3), fill=255)
     image = seen(canvas.rotate(turn))
@@ -149,7 +147,7 @@ def test_the_ink_is_fitted_into_20_pixels_and_its_centre_of_mass_is_in_the_middl
         ("BMP", ["1", "L", "P", "RGB", "RGBA"]),
     ],
 )
-def test_each_kind_and_mode_of_a_file_is_read(kind: str, modes: list[str], digits) -> None:
+def test_every_file_format_and_mode_is_read(kind: str, modes: list[str], digits) -> None:
     drawn = enlarged(120)(digits[0])
     for mode in modes:
         if mode == "I;16":
@@ -157,11 +155,11 @@ def test_each_kind_and_mode_of_a_file_is_read(kind: str, modes: list[str], digit
         else:
             image = drawn.convert(mode)
         found = normalise(read_image(encoded(image, kind)))
-        # One bit a pixel costs a little, and what JPEG leaves out.
+        # One bit per pixel and JPEG lose a little.
         assert alike(found, digits[0]) > 0.75, mode
 
 
-def test_a_photograph_is_turned_as_its_camera_says(digits) -> None:
+def test_a_photograph_is_rotated_by_its_exif_orientation(digits) -> None:
     seven = digits[35]
     turned = enlarged(100)(seven).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
@@ -179,15 +177,15 @@ def test_a_photograph_is_turned_as_its_camera_says(digits) -> None:
         Image.new("I;16", (30, 30), 7),
         Image.fromarray(np.random.default_rng(0).normal(200, 2, (99, 99)).astype(np.uint8)),
     ],
-    ids=["one shade", "transparent", "one pixel", "16 bits", "a sensor's noise"],
+    ids=["one shade", "transparent", "one pixel", "16 bits", "sensor noise"],
 )
-def test_an_image_without_ink_is_an_error_and_no_digit(image: Image.Image) -> None:
-    with pytest.raises(ImageError, match="expected a digit on the image"):
+def test_an_image_without_ink_is_an_error_and_not_a_digit(image: Image.Image) -> None:
+    with pytest.raises(ImageError, match="expected a digit in the image, found no ink"):
         seen(image)
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A PNG that says it is large, in a hundred bytes."""
+    """A small PNG whose header declares this size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         checked = kind + data
@@ -200,17 +198,17 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "received an empty one"),
-        (b"no image", "received something else"),
-        (b"GIF89a" + bytes(100), "received something else"),
-        (encoded(Image.new("L", (90, 90)))[:60], "received a damaged one"),
+        (b"", "received an empty file"),
+        (b"no image", "received another file type"),
+        (b"GIF89a" + bytes(100), "received another file type"),
+        (encoded(Image.new("L", (90, 90)))[:60], "received a damaged file"),
         (encoded(Image.new("L", (90, 90)), "JPEG")[:200], "received"),
         (bomb(60_000, 60_000), f"at most {MAX_PIXELS:,} pixels"),
         (bomb(9_000, 9_000), "received 9,000 x 9,000"),
         (bomb(2**31 - 1, 2**31 - 1), "expected an image"),
     ],
 )
-def test_what_is_no_image_or_too_large_is_told_before_it_is_decoded(
+def test_other_files_and_large_images_are_refused_before_decoding(
     content: bytes, said: str
 ) -> None:
     with pytest.raises(ImageError, match=said):
@@ -219,7 +217,7 @@ def test_what_is_no_image_or_too_large_is_told_before_it_is_decoded(
 
 @given(content=st.binary(max_size=400), start=st.sampled_from(["PNG", "JPEG", "WEBP", "BMP"]))
 @settings(max_examples=300, deadline=None)
-def test_whatever_bytes_there_are_it_is_a_digit_or_one_error(content: bytes, start: str) -> None:
+def test_any_bytes_give_a_digit_or_one_error(content: bytes, start: str) -> None:
     whole = encoded(Image.new("L", (40, 40), 9), start)
     cut = len(content) % len(whole)
     for candidate in (content, whole[:cut] + content, content[:8] + whole[8:]):
@@ -232,7 +230,7 @@ def test_whatever_bytes_there_are_it_is_a_digit_or_one_error(content: bytes, sta
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_of_2000_test_images_drawn_anew_at_least_97_percent_are_right(
+def test_at_least_97_percent_of_2000_redrawn_test_images_are_right(
     mnist_folder: Path, tmp_path: Path
 ) -> None:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DIGITS_", "PREFECT_"))}
@@ -249,7 +247,7 @@ def test_of_2000_test_images_drawn_anew_at_least_97_percent_are_right(
         shares[name] = right(classifier, found, labels)
     for name, share in shares.items():
         print(f"| {name} | {share:.4f} |")
-    # What a thin pen draws is harder, and was never promised.
+    # Thin strokes are harder, and were never promised.
     assert min(share for name, share in shares.items() if name != "thin pen") >= 0.97, shares
     assert shares["thin pen"] > 0.95
 

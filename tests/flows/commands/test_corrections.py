@@ -122,7 +122,7 @@ def test_a_picture_of_any_size_is_normalised_on_import(digits, corrections, home
         ("seven.png,ten\n", "line 1: expected 'path,label'"),
         ("seven.png\n", "line 1: expected 'path,label'"),
         ("seven.png,\n", "line 1: expected 'path,label'"),
-        ("mine.csv,3\n", "something else"),
+        ("mine.csv,3\n", "another file type"),
         ("\x00", "line 1"),
     ],
 )

@@ -85,8 +85,8 @@ def test_unreadable_images_are_reported_and_the_others_predicted(digits, store, 
     assert done.returncode == 1
     assert len(done.stdout.splitlines()) == 2
     assert done.stderr.splitlines() == [
-        f"Error: {empty}: expected a digit on the image, received one without any ink",
-        f"Error: {broken}: expected an image file (PNG, JPEG, WEBP, BMP), received a damaged one"
+        f"Error: {empty}: expected a digit in the image, found no ink",
+        f"Error: {broken}: expected an image file (PNG, JPEG, WEBP, BMP), received a damaged file"
         " (image file is truncated)",
         "Error: missing.png: No such file or directory",
     ]

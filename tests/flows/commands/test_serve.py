@@ -115,9 +115,9 @@ def test_an_invalid_body_is_refused_in_one_line(server):
     json_type = {"Content-Type": "application/json"}
 
     cases = [
-        (422, "received an empty one", {"content": b""}),
-        (422, "received something else", {"content": b"GIF89a"}),
-        (422, "without any ink", {"content": blank.getvalue()}),
+        (422, "received an empty file", {"content": b""}),
+        (422, "received another file type", {"content": b"GIF89a"}),
+        (422, "found no ink", {"content": blank.getvalue()}),
         (422, "at most 25,000,000 pixels", {"content": bomb(60_000, 60_000)}),
         (413, "at most 10,000,000 bytes", {"content": bytes(10_000_001)}),
         (415, "--data-binary", {"files": {"file": SEVEN.read_bytes()}}),
