@@ -35,7 +35,7 @@ def list_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.group(invoke_without_command=True)
 @list_options
 @click.pass_context
-def corrections(context: click.Context, **options: Any) -> None:
+def corrections(context: click.Context, /, **options: Any) -> None:
     """List corrected labels, or revoke, export and import them."""
     if context.invoked_subcommand is None:
         context.invoke(list_corrections, **options)
