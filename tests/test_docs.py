@@ -107,6 +107,22 @@ def test_each_promise_names_existing_tests():
     assert not missing
 
 
+def test_links_and_paths_in_the_documents_exist():
+    missing = []
+    for document in [*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")]:
+        text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+        links = [
+            document.parent / link.partition("#")[0]
+            for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", text)
+        ]
+        paths = [
+            PROJECT / path
+            for path in re.findall(r"`((?:flows|serving|tasks|storage|benchmarks)/[\w./-]+)`", text)
+        ]
+        missing += [f"{document.name}: {path}" for path in links + paths if not path.exists()]
+    assert not missing
+
+
 def test_every_error_stands_in_the_tree_at_the_top_of_its_module():
     from storage import errors
 
