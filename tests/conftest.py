@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -156,3 +157,11 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Wri
         return write
 
     return of
+
+
+@pytest.fixture
+def release_home(tmp_path: Path) -> Path:
+    """DIGITS_HOME as the release of commit 7107ce4 left it; its dataset ``fonts`` is beside it."""
+    with tarfile.open(PROJECT / "tests" / "fixtures" / "release_7107ce4.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "var"
