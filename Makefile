@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+GENERATED := docs/metrics.md
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint bench format constraints clean
+.PHONY: help run test test-slow lint bench format docs migration constraints clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -18,11 +19,12 @@ test: $(VENV)/installed-dev ## install what tests need, and run the fast ones
 test-slow: $(VENV)/installed-dev ## run the tests that take minutes
 	@$(BIN)/pytest -m slow
 
-lint: $(VENV)/installed-dev ## ruff, ruff format, mypy, import-linter
+lint: $(VENV)/installed-dev ## ruff, ruff format, mypy, import-linter, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/cog --check --diff -P -I docs $(GENERATED)
 
 bench: $(VENV)/installed-dev ## training beside its peers, half an hour; DATA=FOLDER with MNIST's files
 	@$(BIN)/python -m benchmarks.training $(if $(DATA),--data "$(DATA)")
@@ -30,6 +32,16 @@ bench: $(VENV)/installed-dev ## training beside its peers, half an hour; DATA=FO
 format: $(VENV)/installed-dev ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/installed-dev ## write the generated tables of the documents
+	$(BIN)/cog -r -P -I docs $(GENERATED)
+
+migration: $(VENV)/installed-dev ## the next numbered migration, from changes in schema.py; NAME=what_is_new
+	@test -n "$(NAME)" || { echo "expected NAME=what_is_new" >&2; exit 2; }
+	@home=$$(mktemp -d) && trap 'rm -r "$$home"' EXIT \
+		&& export DIGITS_DATABASE_URL="sqlite:///$$home/metrics.db" \
+		&& $(BIN)/alembic --quiet upgrade head && $(BIN)/alembic revision --autogenerate -m "$(NAME)" \
+		&& $(BIN)/ruff format --quiet storage/tables/migrations
 
 constraints: $(VENV)/uv ## choose the newest versions anew, for constraints.txt
 	@$(VENV)/uv pip compile pyproject.toml --group dev --universal --upgrade --quiet \

@@ -1,31 +1,75 @@
-"""The tables, as SQLAlchemy maps them. Alembic's migrations make them."""
+"""The tables and views of the metrics database: types, units and meanings, declared once.
+
+Alembic's migrations create them. DataFrame types and the reference in docs/metrics.md are derived
+from these declarations.
+"""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, Text, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0004"
-"""The newest migration; a test holds it against Alembic's head."""
+MIGRATIONS = Path(__file__).with_name("migrations")
+REVISION = max(path.name[:4] for path in MIGRATIONS.glob("versions/[0-9]*_*.py"))
+"""The newest migration, by its number."""
+
+# Units
+DIGEST, SHARE, TIME = "SHA-256", "share, 0 to 1", "UTC"
+IMAGES, NATS, SECONDS = "images", "nats", "s"
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """An aware datetime, kept in UTC; SQLite, which has no zones, holds it without one."""
+    """An aware datetime in UTC; SQLite, which has no time zones, stores it without one."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Turn any aware datetime into UTC."""
+        """Convert any aware datetime to UTC."""
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give back an aware datetime in UTC."""
+        """Return an aware datetime in UTC."""
         if value is None:
             return None
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of the mapped tables."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own attribute
+        datetime: UTCDateTime,
+        list[dict[str, Any]]: JSON,
+        dict[str, str]: JSON,
+    }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as plain values, column by column; datetimes stay datetimes."""
+        return {column.key: getattr(self, column.key) for column in self.__table__.columns}
+
+
+def _column(doc: str, unit: str = "", *args: Any, category: bool = False, **options: Any) -> Any:
+    """A mapped column with its meaning and unit; a category has few different values."""
+    return mapped_column(*args, doc=doc, info={"unit": unit, "category": category}, **options)
 
 
 def _index_where(condition: str, name: str, *columns: str) -> Index:
@@ -33,16 +77,8 @@ def _index_where(condition: str, name: str, *columns: str) -> Index:
     return Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
-class Base(DeclarativeBase):
-    """Base of the mapped tables."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The row as plain values, column by column; datetimes stay datetimes."""
-        return {column.key: getattr(self, column.key) for column in self.__table__.columns}
-
-
 class Run(Base):
-    """One execution of the flow ``retrain``. ``docs/metrics.md`` says what each column means."""
+    """One execution of the flow ``retrain``."""
 
     __tablename__ = "runs"
     __table_args__ = (
@@ -60,94 +96,175 @@ class Run(Base):
         ),
     )
 
-    run_id: Mapped[str] = mapped_column(primary_key=True)
-    status: Mapped[str]
-    dataset: Mapped[str]
-    started_at: Mapped[datetime] = mapped_column(UTCDateTime)
-    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-    lease_expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
-    duration_s: Mapped[float | None]
-    test_loss: Mapped[float | None]
-    test_accuracy: Mapped[float | None]
-    test_correct: Mapped[int | None]
-    test_total: Mapped[int | None]
-    accuracy_low: Mapped[float | None]
-    accuracy_high: Mapped[float | None]
-    test_digest: Mapped[str | None]
-    test_uses: Mapped[int | None]
-    champion_version: Mapped[str | None]
-    champion_correct: Mapped[int | None]
-    only_challenger_correct: Mapped[int | None]
-    only_champion_correct: Mapped[int | None]
-    min_accuracy: Mapped[float]
-    confident: Mapped[bool | None]
-    min_recall: Mapped[float | None]
-    champion_rule: Mapped[str | None]
-    margin: Mapped[int | None]
-    max_drift: Mapped[float | None]
-    reason: Mapped[str | None] = mapped_column(Text)
-    rules: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON)
-    generation: Mapped[int | None]
-    architecture: Mapped[str]
-    epochs: Mapped[int]
-    batch_size: Mapped[int]
-    learning_rate: Mapped[float]
-    seed: Mapped[int] = mapped_column(BigInteger)
-    train_loss: Mapped[float | None]
-    train_accuracy: Mapped[float | None]
-    train_total: Mapped[int | None]
-    fit_s: Mapped[float | None]
-    source: Mapped[str]
-    data_digest: Mapped[str | None]
-    duplicates: Mapped[int | None]
-    pixel_drift: Mapped[float | None]
-    label_drift: Mapped[float | None]
-    corrections: Mapped[bool | None]
-    corrections_share: Mapped[float | None]
-    corrections_used: Mapped[int | None]
-    corrections_dropped: Mapped[int | None]
-    corrections_digest: Mapped[str | None]
-    field_total: Mapped[int | None]
-    field_correct: Mapped[int | None]
-    champion_field_correct: Mapped[int | None]
-    weights_digest: Mapped[str | None]
-    code_commit: Mapped[str | None]
-    code_dirty: Mapped[bool | None]
-    versions: Mapped[dict[str, str]] = mapped_column(JSON)
-    host: Mapped[str]
-    flow_run_id: Mapped[str | None]
+    run_id: Mapped[str] = _column(
+        "identifies the run, its row and its model version; sorts by time", primary_key=True
+    )
+    status: Mapped[str] = _column(
+        "`running`, then `promoted`, `rejected`, `failed`, `cancelled` or `lost`", category=True
+    )
+    dataset: Mapped[str] = _column(
+        "the name under which runs and champions are kept (`--name`)", category=True
+    )
+    started_at: Mapped[datetime] = _column("when the row was created", TIME)
+    finished_at: Mapped[datetime | None] = _column(
+        "when the run reached its final status; empty while running", TIME
+    )
+    lease_expires_at: Mapped[datetime] = _column(
+        "extended by every heartbeat; once it has passed, the next run closes the row as `lost`",
+        TIME,
+    )
+    duration_s: Mapped[float | None] = _column(
+        "from `started_at` to `finished_at`; empty for `lost`", SECONDS
+    )
+    test_loss: Mapped[float | None] = _column(
+        "mean categorical cross-entropy of the stored model on the test images (of the model in"
+        " memory if the stored one could not be scored); empty if not finite",
+        NATS,
+    )
+    test_accuracy: Mapped[float | None] = _column("`test_correct` / `test_total`", SHARE)
+    test_correct: Mapped[int | None] = _column("test images classified correctly", IMAGES)
+    test_total: Mapped[int | None] = _column("test images", IMAGES)
+    accuracy_low: Mapped[float | None] = _column(
+        "lower bound of the exact two-sided 95 % interval of the accuracy (Clopper-Pearson)", SHARE
+    )
+    accuracy_high: Mapped[float | None] = _column("upper bound of the same interval", SHARE)
+    test_digest: Mapped[str | None] = _column("of the test images and labels", DIGEST)
+    test_uses: Mapped[int | None] = _column(
+        "runs decided on this test set so far, including this one"
+    )
+    champion_version: Mapped[str | None] = _column(
+        "the champion that the run was compared with; empty if there was none"
+    )
+    champion_correct: Mapped[int | None] = _column(
+        "test images that the champion classified correctly, scored in the same process", IMAGES
+    )
+    only_challenger_correct: Mapped[int | None] = _column(
+        "test images that only this run's model classified correctly", IMAGES
+    )
+    only_champion_correct: Mapped[int | None] = _column(
+        "test images that only the champion classified correctly", IMAGES
+    )
+    min_accuracy: Mapped[float] = _column("test accuracy required by the gate", SHARE)
+    confident: Mapped[bool | None] = _column(
+        "whether `accuracy_low` also had to reach `min_accuracy`"
+    )
+    min_recall: Mapped[float | None] = _column("recall required by the gate, per digit", SHARE)
+    champion_rule: Mapped[str | None] = _column(
+        "`not-worse`, `better` or `non-inferior`", category=True
+    )
+    margin: Mapped[int | None] = _column(
+        "how far `non-inferior` lets the run fall behind the best champion so far", IMAGES
+    )
+    max_drift: Mapped[float | None] = _column("largest drift accepted by the data check", "0 to 1")
+    reason: Mapped[str | None] = _column(
+        "why the run was promoted, rejected, failed, cancelled or lost", "", Text
+    )
+    rules: Mapped[list[dict[str, Any]] | None] = _column(
+        "the gate's rules: `name`, `required`, `measured`, `passed`", "JSON"
+    )
+    generation: Mapped[int | None] = _column(
+        "the pointer's generation after this promotion; empty unless promoted"
+    )
+    architecture: Mapped[str] = _column("the network: `mlp`, `cnn`, ...", category=True)
+    epochs: Mapped[int] = _column("passes over the training images, as requested")
+    batch_size: Mapped[int] = _column("per optimizer step", IMAGES)
+    learning_rate: Mapped[float] = _column("step size of the optimizer")
+    seed: Mapped[int] = _column(
+        "determines the initial weights and the order of the images", "", BigInteger
+    )
+    train_loss: Mapped[float | None] = _column(
+        "mean loss over the last epoch, while the weights were changing", NATS
+    )
+    train_accuracy: Mapped[float | None] = _column("mean accuracy over the same epoch", SHARE)
+    train_total: Mapped[int | None] = _column("training images", IMAGES)
+    fit_s: Mapped[float | None] = _column("duration of all epochs", SECONDS)
+    source: Mapped[str] = _column(
+        "the data that was loaded: `mnist`, `mnist-5k` or a folder (`--dataset`)", category=True
+    )
+    data_digest: Mapped[str | None] = _column("of all images and labels", DIGEST)
+    duplicates: Mapped[int | None] = _column(
+        "images that occur more than once in the training set, or in the test set", IMAGES
+    )
+    pixel_drift: Mapped[float | None] = _column(
+        "Jensen-Shannon distance (base 2) from the champion's training images: the larger of grey"
+        " levels and ink positions",
+        "0 to 1",
+    )
+    label_drift: Mapped[float | None] = _column("the same distance for the labels", "0 to 1")
+    corrections: Mapped[bool | None] = _column("whether the run trained on corrections")
+    corrections_share: Mapped[float | None] = _column(
+        "largest share of an epoch's images that may be corrections", "share, 0 to 0.5"
+    )
+    corrections_used: Mapped[int | None] = _column("different corrections trained on", IMAGES)
+    corrections_dropped: Mapped[int | None] = _column(
+        "corrections not used: in the test set, or in the training set with another label", IMAGES
+    )
+    corrections_digest: Mapped[str | None] = _column(
+        "of the corrections trained on and the field set", DIGEST
+    )
+    field_total: Mapped[int | None] = _column(
+        "size of the field set: corrections that are never trained on", IMAGES
+    )
+    field_correct: Mapped[int | None] = _column(
+        "field set images that this run's model classified correctly", IMAGES
+    )
+    champion_field_correct: Mapped[int | None] = _column(
+        "field set images that the champion classified correctly", IMAGES
+    )
+    weights_digest: Mapped[str | None] = _column(
+        "of the trained weights; the same recipe, data and machine give the same digest", DIGEST
+    )
+    code_commit: Mapped[str | None] = _column(
+        "commit of this project; empty outside a git repository"
+    )
+    code_dirty: Mapped[bool | None] = _column("whether there were uncommitted changes")
+    versions: Mapped[dict[str, str]] = _column(
+        "of Python and of the libraries that affect results", "JSON"
+    )
+    host: Mapped[str] = _column("the machine that ran it", category=True)
+    flow_run_id: Mapped[str | None] = _column("Prefect's id of the flow run")
 
 
 class Promotion(Base):
-    """One swap of a dataset's pointer. ``docs/metrics.md`` says what each column means."""
+    """One swap of a champion pointer."""
 
     __tablename__ = "promotions"
     __table_args__ = (Index("promotions_by_time", "dataset", "swapped_at"),)
 
-    dataset: Mapped[str] = mapped_column(primary_key=True)
-    generation: Mapped[int] = mapped_column(primary_key=True)
-    version: Mapped[str] = mapped_column(primary_key=True)
-    predecessor: Mapped[str | None]
-    kind: Mapped[str]
-    actor: Mapped[str]
-    reason: Mapped[str] = mapped_column(Text)
-    swapped_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    dataset: Mapped[str] = _column(
+        "the name under which champions are kept", category=True, primary_key=True
+    )
+    generation: Mapped[int] = _column(
+        "the pointer's generation after the swap; rises by one", primary_key=True
+    )
+    version: Mapped[str] = _column("the run whose model became the champion", primary_key=True)
+    predecessor: Mapped[str | None] = _column("the champion before; empty for the first")
+    kind: Mapped[str] = _column("`promotion` or `rollback`", category=True)
+    actor: Mapped[str] = _column("`retrain`, or the user@host that rolled back")
+    reason: Mapped[str] = _column("why", "", Text)
+    swapped_at: Mapped[datetime] = _column("when", TIME)
 
 
 class Correction(Base):
-    """An image and the digit that a person says it shows. ``docs/metrics.md`` says more."""
+    """An image and the digit that a person says it shows."""
 
     __tablename__ = "corrections"
 
-    dataset: Mapped[str] = mapped_column(primary_key=True)
-    digest: Mapped[str] = mapped_column(primary_key=True)
-    image: Mapped[bytes]
-    label: Mapped[int]
-    predicted: Mapped[int | None]
-    version: Mapped[str | None]
-    corrected_at: Mapped[datetime] = mapped_column(UTCDateTime)
-    actor: Mapped[str]
-    revoked_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    dataset: Mapped[str] = _column(
+        "the name whose champion answered; only its runs use the correction",
+        category=True,
+        primary_key=True,
+    )
+    digest: Mapped[str] = _column(
+        "of the image; identifies the correction", DIGEST, primary_key=True
+    )
+    image: Mapped[bytes] = _column("28 x 28 bytes, row by row: 0 is paper, 255 is ink")
+    label: Mapped[int] = _column("the digit that the person says it shows")
+    predicted: Mapped[int | None] = _column("the model's answer; empty if imported")
+    version: Mapped[str | None] = _column("that model")
+    corrected_at: Mapped[datetime] = _column("when", TIME)
+    actor: Mapped[str] = _column("who corrected it: a name, user@host, or the client's address")
+    revoked_at: Mapped[datetime | None] = _column("when it was revoked; empty otherwise", TIME)
 
 
 class EpochRow(Base):
@@ -155,22 +272,47 @@ class EpochRow(Base):
 
     __tablename__ = "epochs"
 
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
-    epoch: Mapped[int] = mapped_column(primary_key=True)
-    loss: Mapped[float]
-    accuracy: Mapped[float]
-    duration_s: Mapped[float]
+    run_id: Mapped[str] = _column("the run", "", ForeignKey("runs.run_id"), primary_key=True)
+    epoch: Mapped[int] = _column("starts at 1", primary_key=True)
+    loss: Mapped[float] = _column("mean over the training images", NATS)
+    accuracy: Mapped[float] = _column("training images classified correctly", SHARE)
+    duration_s: Mapped[float] = _column("duration of the epoch", SECONDS)
 
 
 class DigitMetric(Base):
-    """What a run's model does with the test images of one digit."""
+    """How a run's model does on the test images of one digit."""
 
     __tablename__ = "digit_metrics"
 
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
-    digit: Mapped[int] = mapped_column(primary_key=True)
-    images: Mapped[int]
-    correct: Mapped[int]
-    answers: Mapped[int]
-    recall: Mapped[float | None]
-    precision: Mapped[float | None]
+    run_id: Mapped[str] = _column("the run", "", ForeignKey("runs.run_id"), primary_key=True)
+    digit: Mapped[int] = _column("0 to 9", primary_key=True)
+    images: Mapped[int] = _column("test images of this digit", IMAGES)
+    correct: Mapped[int] = _column("test images of this digit classified correctly", IMAGES)
+    answers: Mapped[int] = _column("test images classified as this digit", IMAGES)
+    recall: Mapped[float | None] = _column("`correct` / `images`; empty without images", SHARE)
+    precision: Mapped[float | None] = _column("`correct` / `answers`; empty without answers", SHARE)
+
+
+# A view's other columns are the tables' columns of the same names.
+VIEWS = MetaData()
+Table(
+    "leaderboard",
+    VIEWS,
+    Column("place", Integer, doc="1 for the most accurate run of its dataset"),
+    info={"row": "measured run"},
+)
+Table(
+    "nightly",
+    VIEWS,
+    Column("night", Date, doc="the day (UTC)"),
+    Column("accuracy_change", Float, doc="since the night before"),
+    Column("loss_change", Float, doc="since the night before"),
+    info={"row": "day (UTC) and dataset: the last measured run of the day"},
+)
+Table(
+    "champions",
+    VIEWS,
+    Column("in_use_from", UTCDateTime, doc="when it became the champion"),
+    Column("in_use_until", UTCDateTime, doc="empty for the current champion"),
+    info={"row": "swap of the pointer"},
+)
