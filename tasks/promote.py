@@ -39,4 +39,4 @@ def promote(run: RunInProgress, measurements: Measurements, decision: Decision) 
         log.info("the champion changed meanwhile: comparing again")
         return
     run.finish(Status.PROMOTED, decision.reason, generation=swap.generation)
-    run.mend_promotions()
+    run.sync_promotions()

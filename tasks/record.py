@@ -49,7 +49,7 @@ class RunInProgress:
         self.lineage |= recipe.columns()
         self.candidate_digest = ""
         self.outcome: tuple[Status, str] | None = None
-        self.mend_promotions()
+        self.sync_promotions()
         log.info("run %s", self.id)
 
     def note(self, **columns: Any) -> None:
@@ -144,10 +144,10 @@ class RunInProgress:
         self.runs.close(self.id, status, reason, **columns)
         self.outcome = (status, reason)
 
-    def mend_promotions(self) -> None:
+    def sync_promotions(self) -> None:
         """Bring the table of promotions up to what the store's history says."""
         try:
-            self.promotions.mend(self.store.name, self.store.history())
+            self.promotions.sync(self.store.name, self.store.history())
         except (DatabaseError, ModelStoreError) as error:
             log.warning("the table of promotions waits for the next run: %s", error)
 

@@ -39,7 +39,7 @@ def report(
         text = report_text(row, curve, measurements, decision, dataset.test_images)
         run.write_report(text)
         create_markdown_artifact(text, key="report", description=f"{row.dataset}, run {run.id}")
-        rows = run.runs.newest(LEADERBOARD_RUNS, dataset=row.dataset)
+        rows = run.runs.newest(LEADERBOARD_RUNS, name=row.dataset)
         create_markdown_artifact(leaderboard_text(rows), key="leaderboard", description=row.dataset)
     except Exception as error:  # noqa: BLE001
         log.warning("the report could not be written: %s", error)

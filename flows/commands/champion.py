@@ -78,7 +78,7 @@ def rollback(dataset: str | None, to: str | None, why: str, as_json: bool) -> No
     else:
         print_champions([entry])
     sys.stdout.flush()
-    _mend_promotions(settings, store)
+    _sync_promotions(settings, store)
 
 
 def only_dataset(settings: Settings, dataset: str | None) -> str:
@@ -201,7 +201,7 @@ def _names(settings: Settings, dataset: str | None) -> list[str]:
     return store_names(settings) if dataset is None else [locate(dataset)[1]]
 
 
-def _mend_promotions(settings: Settings, store: Any) -> None:
+def _sync_promotions(settings: Settings, store: Any) -> None:
     """Bring the table up to date; if it cannot be reached, the next run will."""
     from storage.tables.database import has_database, open_database
     from storage.tables.promotions import Promotions
@@ -209,7 +209,7 @@ def _mend_promotions(settings: Settings, store: Any) -> None:
     try:
         if has_database(settings.database_url):
             engine = open_database(settings.database_url, busy_timeout_s=PATIENCE_S)
-            Promotions(engine).mend(store.name, store.history())
+            Promotions(engine).sync(store.name, store.history())
     except (DatabaseError, ModelStoreError) as error:
         click.echo(f"The table of promotions waits for the next run: {error}", err=True)
 

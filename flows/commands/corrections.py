@@ -112,7 +112,7 @@ def import_corrections(dataset: str | None, actor: str | None, source: Path) -> 
     table = _open(dataset)
     images, labels = read_corrections(source)
     digests = table.add(images, labels, actor=actor or whoever())
-    click.echo(f"{len(set(digests)):,} corrections of {table.dataset} from {source}")
+    click.echo(f"{len(set(digests)):,} corrections of {table.name} from {source}")
 
 
 def _open(dataset: str | None) -> Corrections:

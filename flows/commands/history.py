@@ -44,7 +44,7 @@ def history(
     if has_runs():
         rows = open_runs().newest(
             limit,
-            dataset=name,
+            name=name,
             status=None if status is None else Status(status),
             since=_utc(since),
             until=_utc(until),

@@ -7,26 +7,25 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
 
 from storage.errors import CorrectionNotFoundError, ImageError
-from storage.tables.database import explained
+from storage.tables.database import reading, writing
 from storage.tables.schema import Correction
 
 
 class Corrections:
-    """Reads and writes the table ``corrections``, of one dataset.
+    """Reads and writes the corrections kept under one name.
 
     Args:
         engine: From ``open_database``.
-        dataset: The dataset's name.
+        name: The name of the champion that is corrected.
 
     Every method raises DatabaseError if the database cannot be read or written.
     """
 
-    def __init__(self, engine: Engine, dataset: str) -> None:
+    def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
-        self.dataset = dataset
+        self.name = name
 
     def add(
         self,
@@ -37,40 +36,39 @@ class Corrections:
         predicted: int | None = None,
         version: str | None = None,
     ) -> list[str]:
-        """Keep what a person says that images show, all or none of them.
+        """Store corrections, all or none of them.
 
-        The same image again is the same correction, with its last label.
+        Correcting the same image again replaces its label.
 
         Args:
             images: uint8, shape (n, 28, 28); 0 is paper, 255 is ink.
-            labels: n of them, 0 to 9.
-            actor: Who says so.
-            predicted: What a model said, 0 to 9.
-            version: That model.
+            labels: n correct labels, 0 to 9.
+            actor: Who corrects them.
+            predicted: The model's answer, 0 to 9; None keeps the answer stored earlier.
+            version: The model that gave it.
 
         Returns:
-            Of each image the SHA-256, hexadecimal, by which its correction is known.
+            The SHA-256 of each image, hexadecimal; it identifies the correction.
 
         Raises:
-            ImageError: If an image is of one shade throughout.
+            ImageError: If all pixels of an image are equal.
         """
         if any(image.min() == image.max() for image in images):
-            raise ImageError("expected a digit on the image, received one without any ink")
+            raise ImageError("expected an image of a digit, received a blank image")
         now = datetime.now(UTC)
-        # Who does not say what was predicted leaves what is known of it.
-        said = {} if predicted is None else {"predicted": predicted, "version": version}
+        answer = {} if predicted is None else {"predicted": predicted, "version": version}
         digests = []
-        with explained(self._engine.url), Session(self._engine) as session, session.begin():
+        with writing(self._engine) as session:
             for image, label in zip(images, labels, strict=True):
                 content = image.tobytes()
                 digests.append(hashlib.sha256(content).hexdigest())
                 session.merge(
                     Correction(
-                        dataset=self.dataset,
+                        dataset=self.name,
                         digest=digests[-1],
                         image=content,
                         label=int(label),
-                        **said,
+                        **answer,
                         corrected_at=now,
                         actor=actor,
                         revoked_at=None,
@@ -79,37 +77,37 @@ class Corrections:
         return digests
 
     def revoke(self, digest: str) -> str:
-        """Take a correction back: its row stays, and is learnt from no longer.
+        """Revoke a correction: its row stays, but later runs do not train on it.
 
         Args:
-            digest: The image's, or so many of its first characters that no other has them.
+            digest: The image's digest, or enough leading characters to be unique.
 
         Returns:
-            The whole digest.
+            The full digest.
 
         Raises:
-            CorrectionNotFoundError: If there is none that stands, or more than one.
+            CorrectionNotFoundError: If no correction matches, or more than one does.
         """
-        begins = Correction.digest.startswith(digest, autoescape=True)
         rows = select(Correction).where(
-            Correction.dataset == self.dataset, begins, Correction.revoked_at.is_(None)
+            Correction.dataset == self.name,
+            Correction.digest.startswith(digest, autoescape=True),
+            Correction.revoked_at.is_(None),
         )
-        with explained(self._engine.url), Session(self._engine) as session, session.begin():
+        with writing(self._engine) as session:
             found = session.scalars(rows.limit(2)).all()
             if len(found) != 1 or not digest:
-                many = "more than one" if found else "none"
+                matches = "several match" if found else "no match"
                 raise CorrectionNotFoundError(
-                    f"expected the digest of a correction of {self.dataset}, received {digest!r},"
-                    f" which fits {many}; `digits corrections` lists them"
+                    f"expected the digest of a correction of {self.name}, received {digest!r}"
+                    f" ({matches}); `digits corrections list` shows them"
                 )
             found[0].revoked_at = datetime.now(UTC)
             return found[0].digest
 
     def all(self, *, revoked: bool = False) -> Sequence[Correction]:
-        """Read the corrections, oldest first; those that were revoked only if asked for."""
-        rows = select(Correction).where(Correction.dataset == self.dataset)
+        """Read the corrections, oldest first; revoked ones only on request."""
+        rows = select(Correction).where(Correction.dataset == self.name)
         if not revoked:
             rows = rows.where(Correction.revoked_at.is_(None))
-        reading = self._engine.execution_options(readonly=True)
-        with explained(self._engine.url), Session(reading) as session:
+        with reading(self._engine) as session:
             return session.scalars(rows.order_by(Correction.corrected_at, Correction.digest)).all()

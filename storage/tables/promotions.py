@@ -1,13 +1,12 @@
-"""The table of promotions: the history of every store's pointer, for who asks in SQL."""
+"""The table of promotions: the swap history of every store, for SQL queries."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Engine, Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Engine, select
 
 from storage.models.history import History
-from storage.tables.database import explained
+from storage.tables.database import reading, writing
 from storage.tables.schema import Promotion
 
 COLUMNS = {column.key for column in Promotion.__table__.columns}
@@ -25,29 +24,23 @@ class Promotions:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def mend(self, dataset: str, history: History) -> None:
-        """Insert the swaps that the table does not hold: those since the last call, as a rule.
+    def sync(self, name: str, history: History) -> None:
+        """Insert the swaps that the table lacks.
 
-        The store's own history comes first, and works without a database; a crash or a
-        database that could not be reached in between leaves nothing out.
+        The store's own history is written first and needs no database. Swaps made while the
+        database was down, or just before a crash, are inserted by the next call.
         """
-        with explained(self._engine.url), Session(self._engine) as session, session.begin():
-            held = set(session.execute(self._keys(dataset)).tuples())
+        keys = select(Promotion.generation, Promotion.version).where(Promotion.dataset == name)
+        with writing(self._engine) as session:
+            stored = set(session.execute(keys).tuples())
             session.add_all(
-                Promotion(
-                    dataset=dataset, **{k: v for k, v in asdict(swap).items() if k in COLUMNS}
-                )
+                Promotion(dataset=name, **{k: v for k, v in asdict(swap).items() if k in COLUMNS})
                 for swap in history.swaps
-                if (swap.generation, swap.version) not in held
+                if (swap.generation, swap.version) not in stored
             )
 
-    def of(self, dataset: str) -> Sequence[Promotion]:
-        """Read the swaps of a dataset's pointer, oldest first."""
-        rows = select(Promotion).where(Promotion.dataset == dataset).order_by(Promotion.generation)
-        reading = self._engine.execution_options(readonly=True)
-        with explained(self._engine.url), Session(reading) as session:
+    def of(self, name: str) -> Sequence[Promotion]:
+        """Read the swaps of one pointer, oldest first."""
+        rows = select(Promotion).where(Promotion.dataset == name).order_by(Promotion.generation)
+        with reading(self._engine) as session:
             return session.scalars(rows).all()
-
-    @staticmethod
-    def _keys(dataset: str) -> Select[tuple[int, str]]:
-        return select(Promotion.generation, Promotion.version).where(Promotion.dataset == dataset)

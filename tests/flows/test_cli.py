@@ -61,7 +61,7 @@ def test_a_home_that_cannot_be_written_is_one_line(digits, home):
 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert f"sqlite:///{home}/metrics.db cannot be used" in line
+    assert f"cannot use the metrics database sqlite:///{home}/metrics.db" in line
     assert "check DIGITS_HOME" in line
 
 

@@ -164,7 +164,7 @@ def promoted(
         swap = run.store.promote(run.id, run.candidate_digest, seen, actor="test", reason="asked")
         assert swap is not None
         run.finish(Status.PROMOTED, "asked", generation=swap.generation)
-        run.mend_promotions()
+        run.sync_promotions()
         return run
 
     return begin

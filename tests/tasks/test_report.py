@@ -162,7 +162,7 @@ def test_the_leaderboard_is_the_newest_runs_the_most_accurate_first(
     reported(better, Measurements(more, Score(more, 1e-7)))
     RunInProgress(new_recipe(name="mine"), settings)
 
-    lines = leaderboard_text(run.runs.newest(30, dataset="mine")).splitlines()
+    lines = leaderboard_text(run.runs.newest(30, name="mine")).splitlines()
     assert lines[0] == "# The last 3 runs, the most accurate first"
     assert lines[4].startswith(f"| 1 | `{better.id}` | rejected | 0.9500 | 0.1000 | mlp |")
     assert lines[5].startswith(f"| 2 | `{run.id}` | rejected | 0.9000 | 0.1235 | mlp |")

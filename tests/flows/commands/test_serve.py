@@ -181,7 +181,7 @@ def test_a_correction_is_stored_changed_and_revoked(server):
     for body, words in [
         ({"image": image, "label": 10}, "label"),
         ({"image": image, "label": True}, "label"),
-        ({"image": np.zeros((28, 28), int).tolist(), "label": 1}, "without any ink"),
+        ({"image": np.zeros((28, 28), int).tolist(), "label": 1}, "blank image"),
         ({"label": 1}, "image: Field required"),
     ]:
         refused = client.post("/corrections", json=body)

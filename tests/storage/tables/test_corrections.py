@@ -79,7 +79,7 @@ def test_another_datasets_are_not_seen(corrections, engine):
 
 def test_an_empty_image_among_others_keeps_none(corrections):
     images = np.concatenate([IMAGES[:1], np.zeros((1, 28, 28), np.uint8)])
-    with pytest.raises(ImageError, match="without any ink"):
+    with pytest.raises(ImageError, match="received a blank image"):
         corrections.add(images, [3, 4], actor="anna")
     assert not corrections.all()
 

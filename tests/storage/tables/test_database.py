@@ -13,10 +13,8 @@ from sqlalchemy import Engine, create_engine, text
 
 from storage.errors import DatabaseError
 from storage.settings import Settings
-from storage.tables.database import MIGRATIONS, has_database, open_database
-from storage.tables.schema import REVISION, Base
-
-PROJECT = Path(__file__).resolve().parents[3]
+from storage.tables.database import has_database, open_database
+from storage.tables.schema import MIGRATIONS, REVISION, Base
 
 
 def refusal(url: str) -> str:
@@ -47,7 +45,7 @@ def test_a_new_database_is_made_with_its_folder_and_the_newest_schema(settings: 
 
 def test_the_revision_that_the_code_knows_is_the_newest_migration() -> None:
     config = Config()
-    config.set_main_option("script_location", str(PROJECT / "storage" / "tables" / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
 
 
@@ -154,7 +152,7 @@ def test_a_database_of_the_first_release_is_brought_up_to_date_with_its_runs(
 ) -> None:
     path = tmp_path / "metrics.db"
     config = Config()
-    config.set_main_option("script_location", MIGRATIONS)
+    config.set_main_option("script_location", str(MIGRATIONS))
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         config.attributes["connection"] = connection

@@ -40,7 +40,7 @@ def promotions(engine: Engine) -> Promotions:
 def test_a_history_is_read_by_sql_and_through_the_table(
     promotions: Promotions, sql: sqlite3.Connection
 ) -> None:
-    promotions.mend("mnist", History((swap(1), swap(2, SwapKind.ROLLBACK))))
+    promotions.sync("mnist", History((swap(1), swap(2, SwapKind.ROLLBACK))))
     rows = [tuple(row) for row in sql.execute("SELECT * FROM promotions ORDER BY generation")]
     moment = "2026-01-02 03:04:05.000006"
     assert rows == [
@@ -55,12 +55,12 @@ def test_mending_inserts_what_is_missing_and_changes_nothing_else(
     promotions: Promotions, sql: sqlite3.Connection
 ) -> None:
     whole = History(tuple(swap(number) for number in range(1, 6)))
-    promotions.mend("mnist", whole)
+    promotions.sync("mnist", whole)
     before = [tuple(row) for row in sql.execute("SELECT * FROM promotions ORDER BY generation")]
     sql.execute("DELETE FROM promotions WHERE generation IN (2, 5)")
-    promotions.mend("another", History((swap(1),)))
+    promotions.sync("another", History((swap(1),)))
     for _ in range(2):
-        promotions.mend("mnist", whole)
+        promotions.sync("mnist", whole)
         mended = sql.execute("SELECT * FROM promotions WHERE dataset = 'mnist' ORDER BY 2")
         assert [tuple(row) for row in mended] == before
 
@@ -68,9 +68,9 @@ def test_mending_inserts_what_is_missing_and_changes_nothing_else(
 def test_a_store_that_begins_anew_loses_no_row_of_the_one_before(
     promotions: Promotions,
 ) -> None:
-    promotions.mend("mnist", History((swap(1),)))
+    promotions.sync("mnist", History((swap(1),)))
     other = Swap(**{**vars(swap(1)), "version": "after-the-models-were-deleted"})
-    promotions.mend("mnist", History((other,)))
+    promotions.sync("mnist", History((other,)))
     assert len(promotions.of("mnist")) == 2
 
 
@@ -78,8 +78,8 @@ def test_a_database_that_cannot_be_used_is_one_error(
     promotions: Promotions, settings: Settings
 ) -> None:
     (settings.home / "metrics.db").write_bytes(b"gone" * 5000)
-    for act in (lambda: promotions.mend("mnist", History((swap(1),))), lambda: promotions.of("x")):
-        with pytest.raises(DatabaseError, match=r"^the metrics database .*$"):
+    for act in (lambda: promotions.sync("mnist", History((swap(1),))), lambda: promotions.of("x")):
+        with pytest.raises(DatabaseError, match=r"^cannot use the metrics database .*$"):
             act()
 
 

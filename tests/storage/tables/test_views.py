@@ -14,9 +14,8 @@ from storage import read_table
 from storage.errors import DatabaseError, InvalidParameterError
 from storage.records import Evaluation, Status
 from storage.tables.database import open_database
-from storage.tables.frames import VIEWS
 from storage.tables.runs import Runs
-from storage.tables.schema import Base
+from storage.tables.schema import VIEWS, Base
 
 COLUMNS = (
     "run_id, status, dataset, started_at, finished_at, lease_expires_at, duration_s, test_loss,"
@@ -122,14 +121,14 @@ def test_history_filters_by_dataset_status_and_day(runs: Runs, nights) -> None:
         return [run.run_id for run in runs.newest(None, **filters)]
 
     assert ids() == ["e", "d", "c", "x", "b", "a"]
-    assert ids(dataset="other") == ["x"]
+    assert ids(name="other") == ["x"]
     assert ids(status=Status.FAILED) == ["d"]
     second, third = (datetime(2026, 1, day, tzinfo=UTC) for day in (2, 3))
     assert ids(since=second, until=third) == ["c", "x", "b"]
 
 
 def test_every_table_and_view_is_a_frame_with_proper_types(nights, settings) -> None:
-    for name in [*Base.metadata.tables, *VIEWS]:
+    for name in [*Base.metadata.tables, *VIEWS.tables]:
         frame = read_table(name, settings.database_url)
         for column, dtype in frame.dtypes.items():
             if str(column).endswith(("_at", "_from", "_until")) or column == "night":
@@ -157,7 +156,7 @@ def test_a_table_that_is_none_or_a_database_that_is_not_there_is_one_line(tmp_pa
 
 HISTORY_PAGES = {
     "history": {},
-    "history of one dataset": {"dataset": "other"},
+    "history of one dataset": {"name": "other"},
     "history until a day": {"until": datetime(2001, 1, 11, tzinfo=UTC)},
 }
 CONSTANT = (
