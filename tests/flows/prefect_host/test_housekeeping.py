@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -124,14 +125,15 @@ def test_up_that_is_killed_while_a_run_goes_on_is_started_again_and_the_next_run
 
 
 @pytest.fixture
-def every_minute(tmp_path: Path) -> Path:
-    """The project, but with a night every minute, and one that takes long."""
+def short_days(tmp_path: Path) -> Path:
+    """The project with a night every 20 seconds, and runs that take long."""
     folder = tmp_path / "project"
     ignored = shutil.ignore_patterns(".git", ".venv", "var", "__pycache__", ".*_cache")
     shutil.copytree(PROJECT, folder, ignore=ignored)
     path = folder / "prefect.yaml"
     text = path.read_text()
-    text = text.replace('"0 2 * * *"', '"* * * * *"')
+    text = text.replace('cron: "0 2 * * *"\n        timezone: UTC', "interval: 20")
+    assert "interval: 20" in text
     text = text.replace("dataset: mnist\n", "dataset: mnist-5k\n      epochs: 1000\n")
     path.write_text(text)
     return folder
@@ -139,9 +141,9 @@ def every_minute(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kills by what /proc says")
 def test_after_three_nights_off_one_run_catches_up_and_nothing_says_running_that_is_not(
-    started, environment, home, free_port, every_minute
+    started, environment, home, free_port, short_days
 ):
-    usual = {"PYTHONPATH": str(every_minute), "DIGITS_LEASE_S": "20"}
+    usual = {"PYTHONPATH": str(short_days), "DIGITS_LEASE_S": "20"}
     up = started("up", "--port", str(free_port), **usual)
     up.wait_for("epoch   10/1000", timeout_s=240)
     # The machine goes off: everything at once, without a word.
@@ -149,15 +151,21 @@ def test_after_three_nights_off_one_run_catches_up_and_nothing_says_running_that
         process.kill()
     up.process.wait()
     assert "RUNNING" in {kind for _, kind in states(environment)}
-    time.sleep(185)
+    time.sleep(65)
 
     again = started("up", "--port", str(free_port), **usual)
     again.wait_for("epoch   10/1000")
-    found = states(environment)
-    assert found[0] == ("Crashed", "CRASHED")
-    running = [name for name, kind in found if kind == "RUNNING"]
-    assert running == ["Running"], "exactly one catches up"
-    assert {name for name, _ in found[1:]} == {"Running", "Cancelled"}
+    # Three or more late nights: one runs, and the others are cancelled as they come.
+
+    def one_catches_up() -> bool:
+        crashed, *later = [name for name, _ in states(environment)]
+        count = Counter(later)
+        return crashed == "Crashed" and count["Running"] == 1 and count["Cancelled"] >= 2
+
+    wait_for(one_catches_up, "one run catches up")
+    assert {name for name, _ in states(environment)} <= {
+        "Crashed", "Running", "Cancelled", "Pending"
+    }  # fmt: skip
     assert statuses(home) == ["lost", "running"]
 
     assert again.stop(signal.SIGTERM) == 0
