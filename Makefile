@@ -13,11 +13,11 @@ help: ## show this list
 run: $(VENV)/installed ## install, and retrain once on 5,000 real MNIST digits
 	@$(BIN)/digits retrain --dataset mnist-5k || [ $$? -eq 3 ] # a rejected model is a result
 
-test: $(VENV)/installed-dev ## install what tests need, and run the fast ones
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+test: $(VENV)/installed-dev ## install what tests need, and run the fast ones; ARGS for pytest
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
-test-slow: $(VENV)/installed-dev ## run the tests that take minutes
-	@$(BIN)/pytest -m slow
+test-slow: $(VENV)/installed-dev ## run the tests that take minutes; ARGS for pytest
+	@$(BIN)/pytest -m slow -n 2 --dist load --maxschedchunk 1 --durations 10 $(ARGS)
 
 lint: $(VENV)/installed-dev ## ruff, ruff format, mypy, import-linter, generated docs
 	$(BIN)/ruff check .

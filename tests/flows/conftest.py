@@ -188,7 +188,10 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """One Prefect server for all tests that run the flow in this process; its URL."""
-    with prefect_test_harness(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+    with (
+        prefect_test_harness(server_startup_timeout=300),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
         yield str(PREFECT_API_URL.value())
 
 

@@ -96,7 +96,12 @@ def struck(program: str, before: Path, strike: str | None) -> tuple[Path, int, s
         ["strace", "-y", "-s", "0", "-o", str(trace), "-e", CALLS, *inject,
          sys.executable, "-B", "-c", program, str(models), "run-9",
          (folder / "digest").read_text()],
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONHASHSEED": "0"},
+        # Nothing but the program itself: measuring coverage would add calls of its own.
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")},
+            "PYTHONPATH": str(PROJECT),
+            "PYTHONHASHSEED": "0",
+        },
         check=False,
         capture_output=True,
         text=True,
