@@ -11,6 +11,7 @@ DigitsError                   exit code 1 unless stated
 ├── RunClosedError            the row has reached its terminal status already
 ├── ModelStoreError           the model store cannot be read or written
 │   ├── DamagedModelError     a file of a version is not what its digest says
+│   ├── DamagedStateError     the pointer or the history is damaged or missing
 │   └── VersionNotFoundError  no champion yet, or no such version to roll back to
 ├── CorrectionNotFoundError   no such correction, or more than one
 ├── ImageError                an image that cannot be read, or without a digit on it
@@ -69,6 +70,10 @@ class ModelStoreError(DigitsError):
 
 class DamagedModelError(ModelStoreError):
     """A file of a version is not what its digest says, or does not answer as it did."""
+
+
+class DamagedStateError(ModelStoreError):
+    """The pointer or the history cannot be parsed, or is missing."""
 
 
 class VersionNotFoundError(ModelStoreError):

@@ -1,9 +1,8 @@
 """What a crash left behind, put right at the next start."""
 
 import logging
-from contextlib import nullcontext
 
-from storage.errors import ModelStoreError
+from storage.errors import DamagedModelError, DamagedStateError, ModelStoreError
 from storage.models.store import ModelStore, open_store
 from storage.records import Status, Swap
 from storage.settings import Settings
@@ -12,11 +11,11 @@ from storage.tables.schema import Run
 
 log = logging.getLogger("digits")
 
-LOST = "its process died, or lost touch with the database, and told nobody"
+LOST = "no heartbeat within DIGITS_LEASE_S: the process died or lost its database connection"
 
 
 def close_dead_runs(runs: Runs, settings: Settings) -> list[Run]:
-    """Close the rows of runs that gave no sign of life, and remove their candidates.
+    """Close the rows of runs whose lease has expired, and delete their candidates.
 
     Such a run is ``lost``, unless its model was promoted before it died.
 
@@ -32,28 +31,27 @@ def close_dead_runs(runs: Runs, settings: Settings) -> list[Run]:
     """
     dead = []
     for run in runs.expired():
-        store = open_store(settings, run.dataset)
         try:
-            if _close(run.run_id, runs, store):
+            if _close(run.run_id, runs, open_store(settings, run.dataset)):
                 dead.append(run)
         except ModelStoreError as error:
-            log.warning("run %s has ended; a later run closes its row: %s", run.run_id, error)
+            log.warning("run %s is dead; a later run will close its row: %s", run.run_id, error)
     return dead
 
 
 def _close(run_id: str, runs: Runs, store: ModelStore) -> bool:
-    # Under the store's lock: a run that only seemed dead cannot promote meanwhile, and
-    # afterwards finds no candidate.
-    with store.locked() if store.folder.is_dir() else nullcontext():
-        swap = promotion_of(store, run_id)
-        if swap is None:
-            closed = runs.close_expired(run_id, Status.LOST, LOST)
-        else:
-            closed = runs.close_expired(
-                run_id, Status.PROMOTED, swap.reason, generation=swap.generation
-            )
-        if closed:
-            store.discard(run_id)
+    try:
+        # From here on it cannot be promoted, even if it only seems dead.
+        swap = store.give_up(run_id)
+    except (DamagedModelError, DamagedStateError):
+        swap = None  # nothing is promoted over a pointer that cannot be read
+    if swap is None:
+        closed = runs.close_expired(run_id, Status.LOST, LOST)
+    else:
+        promoted = {"generation": swap.generation}
+        closed = runs.close_expired(run_id, Status.PROMOTED, swap.reason, **promoted)
+    if closed:
+        store.discard(run_id)
     return closed
 
 

@@ -1,7 +1,8 @@
-"""Files that a power cut does not take back: written, and held by the disk."""
+"""Files that survive a power cut: written, and flushed to the disk."""
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -11,14 +12,26 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file of one line or more, and have the disk hold it."""
-    path.write_text(text + "\n", encoding="utf-8")
+def write(path: Path, content: bytes) -> None:
+    """Write a file and flush it to the disk."""
+    path.write_bytes(content)
     sync(path)
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Write a file atomically, over the old one if there is one; one writer per folder."""
+    fresh = path.parent / ".new"
+    try:
+        write(fresh, content)
+        fresh.replace(path)
+    finally:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+    sync(path.parent)
+
+
 def sync(path: Path) -> None:
-    """Have the disk, not only the system's memory, hold a file or a folder's entries."""
+    """Flush a file, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -27,7 +40,7 @@ def sync(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents where they are missing, and have the disk hold them."""
+    """Make a folder and its missing parents, and flush them to the disk."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)

@@ -15,7 +15,12 @@ class History:
         swaps: Oldest first; the generation rises by one each time.
     """
 
-    swaps: tuple[Swap, ...]
+    swaps: tuple[Swap, ...] = ()
+
+    @property
+    def versions(self) -> set[str]:
+        """Every version that was ever the champion."""
+        return {swap.version for swap in self.swaps}
 
     def of(self, version: str) -> Swap | None:
         """The newest swap that pointed to a version; None if none ever did."""
@@ -51,7 +56,7 @@ class History:
     @property
     def best(self) -> Swap | None:
         """The best champion ever: see ``best_of``."""
-        return self.best_of({swap.version for swap in self.swaps})
+        return self.best_of(self.versions)
 
     def best_of(self, versions: Collection[str]) -> Swap | None:
         """Of some versions the one with the largest share of test images right.

@@ -45,13 +45,14 @@ def write_version(
         text = json.dumps(
             {"version": name, "files": described, **origin}, indent=2, allow_nan=False
         )
-        files.write(folder / MANIFEST, text)
+        content = f"{text}\n".encode()
+        files.write(folder / MANIFEST, content)
         for path in [*folder.iterdir(), folder, folder.parent]:
             files.sync(path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return hashlib.sha256(f"{text}\n".encode()).hexdigest()
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_version(folder: Path, digest: str) -> Version:

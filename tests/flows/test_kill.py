@@ -205,5 +205,6 @@ def check_tables(home: Path, store: ModelStore, keep_versions: int) -> dict[str,
     assert swaps == [(swap.generation, swap.version) for swap in history.swaps]
     assert [generation for generation, _ in swaps] == list(range(1, len(swaps) + 1))
     assert not list((store.folder / "staging").iterdir())
-    assert set(store.kept()) == history.kept(keep_versions)
+    there = {path.name for path in (store.folder / "versions").iterdir()}
+    assert there == set(store.kept()) == history.kept(keep_versions)
     return statuses

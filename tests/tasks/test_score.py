@@ -105,17 +105,18 @@ def test_a_champion_whose_files_are_gone_is_a_text_and_not_waited_for(
     assert not gate.fn(found, run.recipe).accepted
 
 
-@pytest.mark.parametrize("file", ["champion.json", "history.jsonl"])
-def test_a_damaged_pointer_or_history_is_a_champion_that_cannot_be_scored(
+@pytest.mark.parametrize("file", ["champion.json", "states/*.json"])
+def test_a_damaged_pointer_or_state_is_a_champion_that_cannot_be_scored(
     promoted: Runs, challenge: Runs, measured, file: str
 ) -> None:
     run = challenge("good")
     store = promoted("rough").store
     pointer = store.champion()
-    (store.folder / file).write_text("{")
+    (path,) = store.folder.glob(file)
+    path.write_text("{")
     found = measured(run, "good")
     assert isinstance(found.challenger, Score)
-    assert file in found.champion
+    assert path.name in found.champion
     assert found.compared_with == (None if file == "champion.json" else pointer)
     decision = gate.fn(found, run.recipe)
     assert not decision.accepted
@@ -132,19 +133,18 @@ def test_a_champion_that_is_replaced_and_removed_meanwhile_is_measured_again(
 ) -> None:
     first = promoted("poor")
     folder = first.store.folder
-    files = ("champion.json", "history.jsonl")
-    before = {name: (folder / name).read_bytes() for name in files}
+    pointer = folder / "champion.json"
+    before = pointer.read_bytes()
     second = promoted("rough")
-    for name in files:
-        shutil.copy(folder / name, tmp_path / name)
-        (folder / name).write_bytes(before[name])
+    shutil.copy(pointer, tmp_path)
+    pointer.write_bytes(before)
     run = challenge("good")
     # The store moves on when the pointer was read and the version was not.
     interpreter(
         tmp_path,
         monkeypatch,
         f"if [ -e {tmp_path}/champion.json ]; then\n"
-        f"  mv {tmp_path}/champion.json {tmp_path}/history.jsonl {folder}/\n"
+        f"  mv {tmp_path}/champion.json {folder}/\n"
         f"  rm -r {first.store.version(first.id)}\n"
         f"  echo once >> {tmp_path}/moved\n"
         f'fi\nexec {sys.executable} "$@"',

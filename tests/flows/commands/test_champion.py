@@ -97,7 +97,7 @@ def test_rolling_back_twice_goes_further_back_with_reasons_that_stay(digits, sto
     assert shown(digits("rollback").stdout)["version"] == "run-0"
     end = digits("rollback")
     assert end.returncode == 1
-    assert "name one with --to RUN" in end.stderr
+    assert "choose one with --to RUN" in end.stderr
     assert [swap.version for swap in store.history().swaps][3:] == ["run-1", "run-0"]
 
 
@@ -156,11 +156,11 @@ def test_a_rollback_waits_five_seconds_for_a_locked_table_then_leaves_it_for_the
 
 
 def test_a_damaged_history_is_said_with_a_way_out_that_works(digits, store):
-    path = store.folder / "history.jsonl"
+    (path,) = (store.folder / "states").glob("00000003-*.json")
     path.write_text("{\n")
     done = digits("champion")
     assert done.returncode == 1
-    assert "history.jsonl: expected a line of JSON for each swap" in done.stderr
+    assert ".json: expected JSON with swaps, kept and given_up" in done.stderr
     assert "`digits rollback" not in done.stderr, "which needs the history too"
     path.unlink()
     assert shown(digits("champion").stdout)["version"] == "run-2"
@@ -181,7 +181,7 @@ def test_a_damaged_pointer_is_mended_by_naming_a_version(digits, store):
     (store.folder / "champion.json").write_text("{")
     done = digits("champion")
     assert done.returncode == 1
-    assert "`digits rollback --to RUN` writes it anew" in done.stderr
+    assert "`digits rollback --to RUN` writes a new one" in done.stderr
     assert shown(digits("rollback", "--to", "run-2").stdout)["version"] == "run-2"
 
 

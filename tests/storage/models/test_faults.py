@@ -138,10 +138,25 @@ def check_whole(models: Path, allowed: set[str | None]) -> str | None:
     return name
 
 
+@pytest.fixture
+def old(before: Path) -> Path:
+    """The same store in the files of a release without states, to be carried over."""
+    folder = before / "mnist"
+    (state,) = (folder / "states").glob("00000003-*")
+    swaps = json.loads(state.read_text())["swaps"]
+    (folder / "history.jsonl").write_text("".join(f"{json.dumps(swap)}\n" for swap in swaps))
+    pointer = json.loads((folder / "champion.json").read_text())
+    del pointer["state"]
+    (folder / "champion.json").write_text(json.dumps(pointer))
+    shutil.rmtree(folder / "states")
+    return before
+
+
 CASES = [
     pytest.param(PROMOTE, "before", "run-2", "run-9", id="promotion"),
     pytest.param(PROMOTE, "first", None, "run-9", id="first promotion"),
     pytest.param(ROLLBACK, "before", "run-2", "run-1", id="rollback"),
+    pytest.param(PROMOTE, "old", "run-2", "run-9", id="promotion that carries an old store over"),
 ]
 
 
@@ -163,14 +178,17 @@ def test_killed_at_any_call_it_leaves_the_old_champion_or_the_new_one_complete(
         models, code, _, _ = struck(program, before, strike)
         assert code != 0, f"it was to be killed at {line}"
         found.append(check_whole(models, {old, new}))
-        # Whoever comes next finds nothing in the way, and leaves nothing behind.
+        # The next run finds nothing in the way; recovery leaves nothing behind.
         store = ModelStore(LocalFolder(models), "mnist", keep_versions=1)
         promote(store, tiny_model, "run-10")
         check_whole(models, {"run-10"})
+        store.give_up("run-9")
         store.discard("run-9")
-        assert not list(store.folder.glob(".*.new"))
+        assert not list(store.folder.rglob("*.new"))
+        assert not (store.folder / "history.jsonl").exists()
         assert not list((store.folder / "staging").iterdir())
-        assert set(store.kept()) == store.history().kept(1), line
+        there = {path.name for path in (store.folder / "versions").iterdir()}
+        assert there == set(store.kept()) == store.history().kept(1), line
 
     # Up to some call the old one, from then on the new one.
     assert found == sorted(found, key=lambda name: name == new)

@@ -16,9 +16,9 @@ from storage.records import SwapKind
 
 
 @pytest.fixture
-def store(tmp_path: Path, tiny_model) -> ModelStore:
+def store(backend, tiny_model) -> ModelStore:
     """Three champions after one another."""
-    made = ModelStore(LocalFolder(tmp_path), "mnist")
+    made = ModelStore(backend, "mnist")
     for number in range(3):
         run = f"run-{number}"
         digest = made.stage(run, tiny_model, {"weights_digest": f"w{number}"})
@@ -30,14 +30,16 @@ def back(store: ModelStore, to: str | None = None) -> str:
     return store.rollback(to, actor="anna@here", reason="why not").version
 
 
-def test_each_rollback_goes_further_back_and_the_last_one_says_so(store: ModelStore) -> None:
+def test_each_rollback_goes_further_back_and_the_last_one_says_so(
+    store: ModelStore, objects
+) -> None:
     assert [back(store), back(store)] == ["run-1", "run-0"]
-    with pytest.raises(VersionNotFoundError, match=r"found none; kept are run-2, run-1: name"):
+    with pytest.raises(VersionNotFoundError, match=r"found none; kept are run-2, run-1: choose"):
         back(store)
     assert store.champion().version == "run-0"
     # With the pointer gone, the champion itself may be what one wants back.
-    (store.folder / "champion.json").unlink()
-    with pytest.raises(VersionNotFoundError, match=r"kept are run-2, run-1, run-0: name"):
+    del objects["champion.json"]
+    with pytest.raises(VersionNotFoundError, match=r"kept are run-2, run-1, run-0: choose"):
         back(store)
     assert back(store, "run-0") == "run-0"
 
@@ -77,7 +79,7 @@ def test_to_a_version_by_name_and_forward_again(store: ModelStore) -> None:
     with pytest.raises(InvalidParameterError, match="another version than the champion"):
         back(store, "run-2")
     for nonsense in ("run-9", "..", "../mnist", "", "run-1/"):
-        with pytest.raises(VersionNotFoundError, match="--to: expected one of the versions"):
+        with pytest.raises(VersionNotFoundError, match="--to: expected one of the kept versions"):
             back(store, nonsense)
 
 
@@ -91,24 +93,23 @@ def test_a_version_that_does_not_load_is_not_rolled_back_to(store: ModelStore) -
     champion = store.champion()
     path = store.version("run-1") / "model.tflite"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DamagedModelError, match=r"name another one with --to RUN"):
+    with pytest.raises(DamagedModelError, match=r"choose another one with --to RUN"):
         back(store)
     assert store.champion() == champion
     assert back(store, "run-0") == "run-0"
 
 
-def test_a_damaged_pointer_is_written_anew_by_a_rollback(store: ModelStore) -> None:
-    path = store.folder / "champion.json"
-    path.write_text("{")
+def test_a_rollback_replaces_a_damaged_pointer(store: ModelStore, objects) -> None:
+    objects["champion.json"] = b"{"
     assert back(store, "run-2") == "run-2", "also to the one that was in use"
-    assert json.loads(path.read_text())["generation"] == 4
-    path.write_text("")
+    assert json.loads(objects["champion.json"])["generation"] == 4
+    objects["champion.json"] = b""
     assert back(store) == "run-1"
     assert [swap.generation for swap in store.history().swaps] == [1, 2, 3, 4, 5]
 
 
-def test_a_version_that_the_history_does_not_know_can_be_named(store: ModelStore) -> None:
-    (store.folder / "history.jsonl").unlink()
+def test_a_version_that_the_history_does_not_know_can_be_named(store: ModelStore, objects) -> None:
+    del objects[objects.state_file()]
     assert back(store, "run-0") == "run-0"
     assert [swap.version for swap in store.history().swaps] == ["run-2", "run-0"]
 
@@ -147,6 +148,7 @@ def test_a_version_without_model_or_golden_batch_is_not_loaded(
         load_classifier(store.candidate("run-1"), digest)
 
 
+@pytest.mark.parametrize("backend", ["folder"], indirect=True)
 def test_of_1000_flipped_bits_and_200_truncations_none_is_ever_loaded(store: ModelStore) -> None:
     pointer = store.champion()
     folder = store.version(pointer.version)

@@ -2,7 +2,6 @@ import hashlib
 import json
 import re
 import resource
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import DamagedModelError, ModelStoreError
+from storage.errors import DamagedModelError, DamagedStateError, ModelStoreError
 from storage.models.backends import LocalFolder
-from storage.models.pointer import read_swaps
 from storage.models.store import ModelStore
-from storage.records import Pointer, Swap, SwapKind
+from storage.records import Pointer, SwapKind
 
 CONTENT = b"weights " * 1000
 
@@ -71,7 +69,8 @@ def refused() -> Iterator[None]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ModelStore:
+def folder_store(tmp_path: Path) -> ModelStore:
+    """A store in a folder, for what only a disk can do."""
     return ModelStore(LocalFolder(tmp_path / "models"), "mnist")
 
 
@@ -97,7 +96,7 @@ def test_a_candidate_is_no_version_before_it_is_promoted(store: ModelStore) -> N
     assert not store.version("run-1").exists()
 
 
-def test_promotion_moves_the_candidate_and_points_to_it(store: ModelStore) -> None:
+def test_promotion_moves_the_candidate_and_points_to_it(store: ModelStore, objects) -> None:
     digest = store.stage("run-1", write_model, {})
     candidate = store.candidate("run-1")
     content = files_under(candidate)
@@ -106,8 +105,13 @@ def test_promotion_moves_the_candidate_and_points_to_it(store: ModelStore) -> No
     assert files_under(store.version("run-1")) == content
     assert pointer == Pointer(1, "run-1", sha256(store.version("run-1") / "manifest.json"))
     assert store.champion() == pointer
-    kept = json.loads((store.folder / "champion.json").read_text(encoding="utf-8"))
-    assert kept == {"generation": 1, "version": "run-1", "digest": pointer.digest}
+    assert json.loads(objects["champion.json"]) == {
+        "generation": 1,
+        "version": "run-1",
+        "digest": pointer.digest,
+        "state": objects.state_file(),
+    }
+    assert re.fullmatch(r"states/00000001-[0-9a-f]{16}\.json", objects.state_file())
 
 
 def test_the_generation_rises_by_one_and_old_versions_stay(store: ModelStore) -> None:
@@ -118,40 +122,41 @@ def test_the_generation_rises_by_one_and_old_versions_stay(store: ModelStore) ->
 
 
 def test_a_reader_that_comes_before_the_first_promotions_and_sees_their_history_sees_the_champion(
-    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+    store: ModelStore, backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def late(folder: Path) -> list[Swap]:
-        # What a busy machine may do between a reader's two looks.
-        if not (folder / "champion.json").exists():
-            monkeypatch.undo()
-            stage_and_promote(store, "first")
-            stage_and_promote(store, "second")
-        return read_swaps(folder)
+    names = backend.names
 
-    monkeypatch.setattr("storage.models.store.read_swaps", late)
+    def late(prefix: str) -> list[str]:
+        # What a busy machine may do between a reader's two reads.
+        monkeypatch.undo()
+        stage_and_promote(store, "first")
+        stage_and_promote(store, "second")
+        return names(prefix)
+
+    monkeypatch.setattr(backend, "names", late)
 
     pointer = store.champion()
     assert pointer is not None
     assert (pointer.version, pointer.generation) == ("second", 2)
 
 
-def test_two_datasets_have_a_champion_each(tmp_path: Path) -> None:
-    one, two = ModelStore(LocalFolder(tmp_path), "one"), ModelStore(LocalFolder(tmp_path), "two")
+def test_two_names_have_a_champion_each(backend) -> None:
+    one, two = ModelStore(backend, "one"), ModelStore(backend, "two")
     stage_and_promote(one, "run-1")
     assert two.champion() is None
 
 
-def test_discarding_removes_the_candidate_and_nothing_else(store: ModelStore) -> None:
+def test_discarding_removes_the_candidate_and_nothing_else(store: ModelStore, objects) -> None:
     stage_and_promote(store, "run-1")
     store.stage("run-2", write_model, {})
-    before = files_under(store.folder)
+    before = files_under(store.folder), objects.all()
     store.stage("run-3", write_model, {})
     candidate = store.candidate("run-3")
     store.discard("run-3")
     store.discard("run-1")
     store.discard("nobody")
     assert not candidate.exists()
-    assert files_under(store.folder) == before
+    assert (files_under(store.folder), objects.all()) == before
 
 
 def half_a_model(folder: Path) -> None:
@@ -178,8 +183,9 @@ def test_a_candidate_that_cannot_be_finished_leaves_nothing_behind(
 
 
 def test_a_candidate_for_which_the_disk_has_no_space_leaves_nothing_behind(
-    store: ModelStore,
+    folder_store: ModelStore,
 ) -> None:
+    store = folder_store
     with refused(), no_space_for_files():
         store.stage("run-1", write_model, {})
     assert not (store.folder / "staging" / "run-1").exists()
@@ -190,8 +196,9 @@ def test_a_candidate_for_which_the_disk_has_no_space_leaves_nothing_behind(
 
 
 def test_a_pointer_for_which_the_disk_has_no_space_leaves_the_champion_as_it_is(
-    store: ModelStore,
+    folder_store: ModelStore,
 ) -> None:
+    store = folder_store
     champion = stage_and_promote(store, "run-1")
     before = files_under(store.folder)
     store.stage("run-2", write_model, {})
@@ -237,22 +244,26 @@ def test_nothing_is_promoted_that_was_not_staged(store: ModelStore) -> None:
         b'{"generation": 1, "version": "run-1"}',
         b'{"generation": "1", "version": "run-1", "digest": "ab"}',
         b'{"generation": 1, "version": null, "digest": "ab"}',
+        b'{"generation": 0, "version": null, "digest": null}',
+        b'{"generation": 1, "version": "run-1", "digest": "ab", "state": 3}',
     ],
 )
-def test_a_damaged_pointer_is_named_and_neither_mended_nor_overtaken(
-    store: ModelStore, content: bytes
+def test_a_damaged_pointer_is_named_and_neither_repaired_nor_overwritten(
+    store: ModelStore, backend, objects, content: bytes
 ) -> None:
     stage_and_promote(store, "run-1")
-    path = store.folder / "champion.json"
-    path.write_bytes(content)
-    before = files_under(store.folder)
-    with pytest.raises(ModelStoreError, match=rf"^{re.escape(str(path))}: expected .*received .*$"):
+    objects["champion.json"] = content
+    before = objects.all()
+    path = re.escape(f"{backend}/mnist/champion.json")
+    with pytest.raises(DamagedStateError, match=rf"^{path}: expected .*received .*$"):
         store.champion()
     digest = store.stage("run-2", write_model, {})
     with refused():
         store.promote("run-2", digest, None, actor="test", reason="")
+    with refused():
+        store.give_up("run-2")
     store.discard("run-2")
-    assert files_under(store.folder) == before
+    assert objects.all() == before
 
 
 def test_a_store_that_cannot_be_written_is_named_with_what_to_check(tmp_path: Path) -> None:
@@ -269,15 +280,15 @@ def test_a_store_that_cannot_be_written_is_named_with_what_to_check(tmp_path: Pa
 
 
 def test_a_challenger_is_not_promoted_over_a_champion_that_it_was_not_compared_with(
-    store: ModelStore,
+    store: ModelStore, objects
 ) -> None:
     seen = stage_and_promote(store, "run-1")
     digest = store.stage("run-2", write_model, {})
     moved = stage_and_promote(store, "run-3")
-    before = files_under(store.folder)
+    before = files_under(store.folder), objects.all()
     for wrong in (None, seen, Pointer(moved.generation, moved.version, "ab" * 32)):
         assert store.promote("run-2", digest, wrong, actor="test", reason="") is None
-    assert files_under(store.folder) == before
+    assert (files_under(store.folder), objects.all()) == before
     assert promote(store, "run-2", digest).generation == 3
 
 
@@ -293,7 +304,7 @@ def test_a_candidate_that_changed_after_it_was_staged_is_not_promoted(store: Mod
         store.discard("run-2")
 
 
-def test_the_history_tells_of_every_swap(store: ModelStore) -> None:
+def test_the_history_holds_every_swap(store: ModelStore, objects) -> None:
     assert store.history().swaps == ()
     before = datetime.now(UTC)
     stage_and_promote(store, "run-1", test_correct=9, test_total=10)
@@ -307,29 +318,36 @@ def test_the_history_tells_of_every_swap(store: ModelStore) -> None:
         SwapKind.PROMOTION, "test", "it is better",
     )  # fmt: skip
     assert before <= first.swapped_at <= second.swapped_at <= datetime.now(UTC)
-    # One line of JSON each, for who reads the file.
-    lines = (store.folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["version"] for line in lines] == ["run-1", "run-2"]
+    # Pointer and history are one: the pointer names the file that holds the history.
+    state = json.loads(objects[json.loads(objects["champion.json"])["state"]])
+    assert [swap["version"] for swap in state["swaps"]] == ["run-1", "run-2"]
+    assert (state["kept"], state["given_up"]) == (["run-1", "run-2"], [])
 
 
-def test_a_swap_that_a_crash_left_in_the_history_alone_did_not_happen(store: ModelStore) -> None:
+def test_a_swap_whose_pointer_a_crash_left_as_it_was_did_not_happen(
+    store: ModelStore, objects
+) -> None:
     stage_and_promote(store, "run-1")
-    pointer = (store.folder / "champion.json").read_bytes()
+    pointer = objects["champion.json"]
     stage_and_promote(store, "run-2")
-    (store.folder / "champion.json").write_bytes(pointer)
+    objects["champion.json"] = pointer
     assert [swap.version for swap in store.history().swaps] == ["run-1"]
+    assert store.give_up("run-2") is None, "as recovery does with a run that died"
     stage_and_promote(store, "run-3")
     assert [swap.version for swap in store.history().swaps] == ["run-1", "run-3"]
     assert [swap.generation for swap in store.history().swaps] == [1, 2]
-    assert not store.version("run-2").exists(), "it never was champion"
+    assert objects.versions() == ["run-1", "run-3"], "run-2 never was champion"
 
 
-def test_a_store_without_a_history_begins_one_with_its_champion(store: ModelStore) -> None:
+def test_a_store_whose_state_is_lost_begins_a_history_with_its_champion(
+    store: ModelStore, objects
+) -> None:
     for number in (1, 2):
         stage_and_promote(store, f"run-{number}", test_correct=9, test_total=10)
-    (store.folder / "history.jsonl").unlink()
+    del objects[objects.state_file()]
     (only,) = store.history().swaps
     assert (only.generation, only.version, only.test_correct) == (2, "run-2", 9)
+    assert store.kept() == ["run-2", "run-1"]
     stage_and_promote(store, "run-3")
     assert [(s.generation, s.version) for s in store.history().swaps] == [
         (2, "run-2"),
@@ -337,60 +355,76 @@ def test_a_store_without_a_history_begins_one_with_its_champion(store: ModelStor
     ]
 
 
-def test_what_was_promoted_before_a_history_that_was_lost_is_not_removed(tmp_path: Path) -> None:
-    store = ModelStore(LocalFolder(tmp_path), "mnist", keep_versions=1)
+def test_what_was_promoted_before_a_history_that_was_lost_is_not_removed(backend, objects) -> None:
+    store = ModelStore(backend, "mnist", keep_versions=1)
     for number in range(4):
         stage_and_promote(store, f"run-{number}")
-        (store.folder / "history.jsonl").unlink()
+        del objects[objects.state_file()]
     for number in range(4, 7):
         stage_and_promote(store, f"run-{number}")
     # Of the four that the history tells of, run-4 is neither recent nor the best.
     assert store.kept() == ["run-6", "run-5", "run-3", "run-2", "run-1", "run-0"]
+    assert objects.versions() == store.kept()[::-1]
 
 
-def test_a_pointer_that_is_lost_after_the_first_promotion_is_no_first_night(
-    store: ModelStore,
+def test_a_pointer_that_is_lost_after_the_first_promotion_does_not_look_like_the_first_night(
+    store: ModelStore, objects
 ) -> None:
     stage_and_promote(store, "run-1")
-    (store.folder / "history.jsonl").unlink()
+    del objects[objects.state_file()]
     stage_and_promote(store, "run-2")
-    lines = (store.folder / "history.jsonl").read_text().splitlines()
-    # One line alone, of a second promotion: the first was lost with the history before.
-    (store.folder / "history.jsonl").write_text(lines[-1] + "\n")
-    (store.folder / "champion.json").unlink()
-    with pytest.raises(ModelStoreError, match="expected the pointer"):
+    # One state alone, of a second promotion: the first was lost with the history before.
+    del objects["champion.json"]
+    with pytest.raises(DamagedStateError, match="expected a pointer after 2 swaps, found none"):
         store.champion()
 
 
-def test_a_damaged_history_is_named_with_the_way_out_and_hides_no_champion(
-    store: ModelStore,
+def test_a_first_promotion_that_a_crash_cut_short_leaves_no_champion_and_nothing_in_the_way(
+    store: ModelStore, objects
 ) -> None:
     stage_and_promote(store, "run-1")
-    path = store.folder / "history.jsonl"
-    for content in (b"{", b"[]", b"null", b'{"generation": 1}', b"\xff"):
-        path.write_bytes(content)
-        with pytest.raises(ModelStoreError, match=rf"^{re.escape(str(path))}: expected .* move it"):
+    del objects["champion.json"]
+    assert store.champion() is None
+    assert store.history().swaps == ()
+    assert store.give_up("run-1") is None
+    assert stage_and_promote(store, "run-2").generation == 1
+    assert objects.versions() == ["run-2"]
+
+
+def test_a_damaged_state_is_named_with_the_way_out_and_hides_no_champion(
+    store: ModelStore, backend, objects
+) -> None:
+    stage_and_promote(store, "run-1")
+    file = objects.state_file()
+    path = re.escape(f"{backend}/mnist/{file}")
+    for content in (b"{", b"[]", b"null", b'{"swaps": [{"generation": 1}]}', b"\xff"):
+        objects[file] = content
+        with pytest.raises(DamagedStateError, match=rf"^{path}: expected .* move it"):
             store.history()
         assert store.read_champion()[1].name == "run-1"
-    path.unlink()
+        assert store.kept() == ["run-1"]
+    del objects[file]
     assert len(store.history().swaps) == 1
 
 
-def test_only_what_a_rollback_may_need_is_kept(tmp_path: Path) -> None:
-    store = ModelStore(LocalFolder(tmp_path), "mnist", keep_versions=2)
+def test_only_what_a_rollback_may_need_is_kept(backend, objects) -> None:
+    store = ModelStore(backend, "mnist", keep_versions=2)
     stage_and_promote(store, "run-0", test_correct=9, test_total=10)
     for number in range(1, 6):
         stage_and_promote(store, f"run-{number}", test_correct=5, test_total=10)
     # The champion, two before it, and the best ever.
     assert store.kept() == ["run-5", "run-4", "run-3", "run-0"]
-    # What a crash left behind, without ever having been champion.
-    shutil.copytree(store.version("run-5"), store.version("orphan"))
+    assert objects.versions() == store.kept()[::-1]
+    # What a killed process did not get to: the next swap does.
+    objects["versions/run-2/model.tflite"] = CONTENT
     stage_and_promote(store, "run-6", test_correct=5, test_total=10)
     assert store.kept() == ["run-6", "run-5", "run-4", "run-0"]
+    assert objects.versions() == store.kept()[::-1]
+    assert len([key for key in objects.all() if key.startswith("states/")]) == 2
 
 
-def test_the_same_weights_again_and_again_do_not_push_the_others_out(tmp_path: Path) -> None:
-    store = ModelStore(LocalFolder(tmp_path), "mnist", keep_versions=1)
+def test_the_same_weights_again_and_again_do_not_push_the_others_out(backend) -> None:
+    store = ModelStore(backend, "mnist", keep_versions=1)
     stage_and_promote(store, "run-0")
     for number in range(1, 5):
         stage_and_promote(store, f"run-{number}", weights_digest="the same")
@@ -399,8 +433,9 @@ def test_the_same_weights_again_and_again_do_not_push_the_others_out(tmp_path: P
 
 
 def test_processes_that_promote_at_once_make_one_sequence_and_readers_see_whole_versions(
-    store: ModelStore, at_once: Callable[[str, str, Sequence[Sequence[object]]], list[str]]
+    folder_store: ModelStore, at_once: Callable[[str, str, Sequence[Sequence[object]]], list[str]]
 ) -> None:
+    store = folder_store
     promoters, promotions = 3, 40
     names = [[f"{who}-{number}" for number in range(promotions)] for who in range(promoters)]
     digests = {

@@ -118,7 +118,7 @@ def test_a_run_that_died_before_its_promotion_is_lost_and_its_candidate_removed(
 
     run = runs.get(run_id)
     assert run.status == Status.LOST
-    assert "died" in run.reason
+    assert "no heartbeat within DIGITS_LEASE_S" in run.reason
     assert not store.candidate(run_id).exists()
     assert runs.get(living).status == Status.RUNNING
     assert store.candidate(living).exists()
@@ -139,7 +139,7 @@ def test_a_dead_run_whose_store_cannot_be_locked_stops_nobody_and_is_closed_late
     close_dead_runs(runs, settings)
 
     assert [runs.get(run).status for run in (first, second)] == [Status.RUNNING, Status.LOST]
-    assert f"run {first} has ended; a later run closes its row" in caplog.text
+    assert f"run {first} is dead; a later run will close its row" in caplog.text
     lock.rmdir()
     close_dead_runs(runs, settings)
     assert runs.get(first).status == Status.LOST
