@@ -13,7 +13,7 @@ from tasks.data.dataset import Dataset, digest
 from tasks.data.idx import FILES
 from tasks.load import load
 
-# Of the content, and so the same on every machine: with another the history is not comparable.
+# Of the content, so the same on every machine: runs with another digest are not comparable.
 MNIST_5K_DIGEST = "ff9936f379a6bd08b040e977f21bc5f776588f8df1e70e8bfabe7fa6e71c52bf"
 MNIST_DIGEST = "52cd6c10ae77107af32269dd9d10ca19c1b749e83235a0c75e2f0729ebeaf141"
 
@@ -30,7 +30,7 @@ def arrays_of(dataset: Dataset) -> dict[str, np.ndarray]:
     return {field.name: getattr(dataset, field.name) for field in fields(dataset)[:4]}
 
 
-def test_mnist_5k_is_five_thousand_digits_split_evenly_and_always_alike(mnist_5k: Dataset) -> None:
+def test_mnist_5k_is_five_thousand_digits_in_one_fixed_even_split(mnist_5k: Dataset) -> None:
     assert mnist_5k.train_images.shape == (4000, 28, 28)
     assert mnist_5k.test_images.shape == (1000, 28, 28)
     assert {array.dtype for array in arrays_of(mnist_5k).values()} == {np.dtype(np.uint8)}
@@ -55,7 +55,7 @@ def test_a_folder_of_idx_files_is_read_as_it_was_written(
     assert loaded.digest == few.digest
 
 
-def test_a_folder_that_lost_a_file_or_part_of_one_is_refused_by_the_files_name(
+def test_a_folder_with_a_missing_or_truncated_file_is_refused_by_the_files_name(
     few: Dataset, write_idx: Callable[..., Path]
 ) -> None:
     folder = write_idx(few)
@@ -78,7 +78,7 @@ def test_the_digest_changes_with_one_pixel_or_label(
     assert load.fn(str(folder)).digest != few.digest
 
 
-def test_the_digest_tells_apart_arrays_of_the_same_bytes() -> None:
+def test_the_digest_distinguishes_arrays_of_the_same_bytes() -> None:
     zeros = np.zeros(8, np.uint8)
     digests = {
         digest(zeros),
@@ -88,7 +88,7 @@ def test_the_digest_tells_apart_arrays_of_the_same_bytes() -> None:
         digest(zeros[:2], zeros[2:]),
     }
     assert len(digests) == 5
-    # But how an array lies in memory is not its content.
+    # The memory layout of an array is not part of its content.
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
     assert digest(np.asfortranarray(pixels)) == digest(pixels) == digest(pixels.copy())
 
@@ -103,7 +103,7 @@ def test_mnist_is_loaded_from_its_files_as_it_was_published(mnist_folder: Path) 
     assert mnist.digest == MNIST_DIGEST
 
 
-def test_mnist_5k_lies_within_the_training_images_of_mnist(
+def test_mnist_5k_is_a_subset_of_the_training_images_of_mnist(
     mnist_folder: Path, mnist_5k: Dataset
 ) -> None:
     mnist = load.fn(str(mnist_folder))
@@ -117,7 +117,7 @@ def test_mnist_5k_lies_within_the_training_images_of_mnist(
 
 
 @pytest.mark.slow
-def test_without_a_network_the_error_names_the_ways_out(tmp_path: Path) -> None:
+def test_without_a_network_the_error_says_what_to_do(tmp_path: Path) -> None:
     program = (
         "from tasks.load import load\n"
         "from storage.errors import DatasetUnavailableError\n"
@@ -126,7 +126,7 @@ def test_without_a_network_the_error_names_the_ways_out(tmp_path: Path) -> None:
         "except DatasetUnavailableError as error:\n"
         "    print(error)\n"
     )
-    # An empty cache, and a proxy that nobody answers at.
+    # An empty cache, and a proxy that does not exist.
     nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -4,7 +4,7 @@ from tasks.data.dataset import Dataset
 from tasks.preprocess import preprocess
 
 
-def test_inputs_are_the_pixels_as_shares_of_ink_image_by_image(few: Dataset) -> None:
+def test_inputs_are_the_pixels_divided_by_255_image_by_image(few: Dataset) -> None:
     before = few.train_images.copy()
     for examples, images in zip(
         preprocess.fn(few), (few.train_images, few.test_images), strict=True

@@ -26,20 +26,20 @@ def examples(few: Dataset) -> Examples:
     ("architecture", "batch_size"),
     [("mlp", 1), ("mlp", 50), ("mlp", 130), ("mlp", 1000), ("cnn", 50), ("cnn", 130)],
 )
-def test_our_loop_ends_at_the_weights_and_curve_of_keras_own_fit(
+def test_training_gives_the_weights_and_curve_of_keras_fit(
     new_recipe: Callable[..., Recipe], examples: Examples, architecture: str, batch_size: int
 ) -> None:
     recipe = new_recipe(architecture=architecture, batch_size=batch_size)
-    ours = build.fn(recipe)
-    curve = train.fn(ours, examples, recipe)
+    model = build.fn(recipe)
+    curve = train.fn(model, examples, recipe)
 
-    theirs = build.fn(recipe)
+    other = build.fn(recipe)
     order = np.random.default_rng(recipe.seed)
     history = []
     for _ in range(recipe.epochs):
         shuffled = examples[order.permutation(len(examples))]
         history.append(
-            theirs.fit(
+            other.fit(
                 shuffled.inputs,
                 shuffled.targets,
                 batch_size=batch_size,
@@ -47,10 +47,10 @@ def test_our_loop_ends_at_the_weights_and_curve_of_keras_own_fit(
                 verbose=0,
             ).history
         )
-    # Both start alike and draw the same dropout: it is rounding alone that differs, since XLA
-    # fuses the optimizer's multiplications and additions.
-    for own, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-6)
+    # Both start from the same weights and draw the same dropout. They differ by rounding only,
+    # since XLA fuses the optimizer's multiplications and additions.
+    for weight, expected in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-6)
     assert [epoch.loss for epoch in curve] == pytest.approx(
         [epoch["loss"][0] for epoch in history], rel=1e-5
     )
@@ -73,7 +73,7 @@ def test_the_weights_follow_from_the_seed(
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_training_fails_when_a_single_pixel_is_no_number(
+def test_training_fails_if_a_single_pixel_is_not_finite(
     new_recipe: Callable[..., Recipe], examples: Examples, value: float
 ) -> None:
     pixels = examples.pixels.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Any compiled Keras model: our loop where it does what ``fit`` does, else ``fit`` itself."""
+"""Any compiled Keras model: our loop if it does the same as ``fit``, else ``fit`` itself."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def network(*hidden: Any, optimizer: Any = "sgd", **compiled: Any) -> keras.Mode
 
 
 def twin(model: keras.Model) -> keras.Model:
-    """The same weights, and an optimizer of its own."""
+    """A copy with the same weights and its own optimizer."""
     made = keras.models.clone_model(model)
     made.set_weights(model.get_weights())
     config = model.get_compile_config()
@@ -47,15 +47,17 @@ def fitted(model: keras.Model, examples: Examples, epochs: int = 1) -> list[tupl
 
 
 def fitted_by_keras(model: keras.Model, examples: Examples) -> float:
-    """One epoch of Keras' own, in the order of the seed 0; its loss."""
-    told = examples[np.random.default_rng(0).permutation(len(examples))]
-    history = model.fit(told.inputs, told.targets, batch_size=BATCH, shuffle=False, verbose=0)
+    """The loss of one epoch of Keras' ``fit``, in the order of seed 0."""
+    shuffled = examples[np.random.default_rng(0).permutation(len(examples))]
+    history = model.fit(
+        shuffled.inputs, shuffled.targets, batch_size=BATCH, shuffle=False, verbose=0
+    )
     return float(history.history["loss"][0])
 
 
 def assert_alike(model: keras.Model, other: keras.Model) -> None:
-    for own, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_allclose(own, theirs, rtol=1e-3, atol=1e-5)
+    for weight, expected in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-3, atol=1e-5)
 
 
 def assert_ends_where_fit_ends(model: keras.Model, examples: Examples) -> None:
@@ -89,8 +91,8 @@ def scheduled() -> optimizers.Optimizer:
 
 
 @keras.saving.register_keras_serializable()
-class Own(optimizers.schedules.LearningRateSchedule):
-    """A user's own, and not for XLA: it calls Python."""
+class Reciprocal(optimizers.schedules.LearningRateSchedule):
+    """A user's schedule that XLA cannot compile: it calls Python."""
 
     def __call__(self, step: Any) -> Any:
         import tensorflow as tf
@@ -113,7 +115,7 @@ class Own(optimizers.schedules.LearningRateSchedule):
         ([layers.Dense(8, trainable=False), layers.ReLU()], "rmsprop"),
         ([layers.Embedding(256, 1), layers.Flatten()], "rmsprop"),
         ([layers.Dense(8)], lambda: optimizers.Adam(gradient_accumulation_steps=2)),
-        ([layers.Dense(8)], lambda: optimizers.LossScaleOptimizer(optimizers.SGD(Own()))),
+        ([layers.Dense(8)], lambda: optimizers.LossScaleOptimizer(optimizers.SGD(Reciprocal()))),
     ],
     ids=[
         "regularised",
@@ -124,10 +126,10 @@ class Own(optimizers.schedules.LearningRateSchedule):
         "a frozen layer",
         "an embedding",
         "accumulated gradients",
-        "own schedule, loss scaling",
+        "a user's schedule, loss scaling",
     ],
 )
-def test_what_a_model_may_be_made_of_ends_where_fit_ends(
+def test_a_model_with_this_part_ends_where_fit_ends(
     hidden: list[Any], optimizer: Any, examples: Examples
 ) -> None:
     model = network(*hidden, optimizer=optimizer() if callable(optimizer) else optimizer)
@@ -135,7 +137,7 @@ def test_what_a_model_may_be_made_of_ends_where_fit_ends(
     assert_ends_where_fit_ends(model, examples)
 
 
-def test_a_model_in_bfloat16_is_trained_as_such(examples: Examples) -> None:
+def test_a_model_in_bfloat16_is_trained_in_bfloat16(examples: Examples) -> None:
     model = network(layers.Dense(16, dtype="mixed_bfloat16"), optimizer=optimizers.SGD(0.1))
     assert supports_graph(model)
     assert model.layers[0].compute_dtype == "bfloat16"
@@ -145,7 +147,7 @@ def test_a_model_in_bfloat16_is_trained_as_such(examples: Examples) -> None:
 
 
 class Halving(optimizers.Optimizer):
-    """A user's own, and not for XLA: it calls Python."""
+    """A user's optimizer that XLA cannot compile: it calls Python."""
 
     def __init__(self) -> None:
         super().__init__(learning_rate=1.0)
@@ -167,7 +169,7 @@ def test_an_optimizer_that_xla_cannot_compile_is_left_to_tensorflow(examples: Ex
 
 
 class Counting(keras.Sequential):
-    """It has a training step of its own, which counts."""
+    """A model whose own training step counts its calls."""
 
     def train_step(self, data: Any) -> Any:
         self.steps = getattr(self, "steps", 0) + 1
@@ -175,7 +177,7 @@ class Counting(keras.Sequential):
 
 
 class Subclassed(keras.Model):
-    """A network that only its call knows."""
+    """A network that is defined by its call alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,13 +197,13 @@ def test_a_training_step_of_its_own_is_called(examples: Examples) -> None:
 
 
 class Silent(keras.Sequential):
-    """Its training step says nothing of the loss."""
+    """A model whose training step does not return the loss."""
 
     def train_step(self, data: Any) -> Any:
         return {"steps": super().train_step(data)["loss"]}
 
 
-def test_a_training_step_that_says_no_loss_is_one_clear_message(examples: Examples) -> None:
+def test_a_training_step_that_returns_no_loss_is_one_clear_message(examples: Examples) -> None:
     model = Silent([keras.Input((784,)), layers.Dense(10, activation="softmax")])
     model.compile("sgd", "categorical_crossentropy")
     with pytest.raises(ValueError, match="expected loss among the returned logs, received steps"):
@@ -209,13 +211,13 @@ def test_a_training_step_that_says_no_loss_is_one_clear_message(examples: Exampl
 
 
 class OwnLoss(keras.Sequential):
-    """It computes a loss of its own."""
+    """A model that computes its own loss."""
 
     def compute_loss(self, *arguments: Any, **named: Any) -> Any:
         return 2 * super().compute_loss(*arguments, **named)
 
 
-def test_what_our_loop_would_pass_over_goes_to_fit() -> None:
+def test_a_model_that_our_loop_does_not_support_goes_to_fit() -> None:
     x, y = keras.Input((784,)), layers.Dense(10)
     own_loss = OwnLoss([keras.Input((784,)), layers.Dense(10)])
     answer = y(x)
@@ -229,7 +231,7 @@ def test_what_our_loop_would_pass_over_goes_to_fit() -> None:
 
 
 @pytest.mark.parametrize("eager", [False, True])
-def test_a_model_that_names_its_answer_ends_where_fit_ends(eager: bool, examples: Examples) -> None:
+def test_a_model_that_names_its_output_ends_where_fit_ends(eager: bool, examples: Examples) -> None:
     keras.utils.set_random_seed(1)
     x = keras.Input((784,))
     model = keras.Model(x, {"digit": layers.Dense(10, activation="softmax")(x)})
@@ -244,7 +246,7 @@ def test_a_loss_that_is_not_reduced_ends_where_fit_ends(examples: Examples) -> N
     assert_ends_where_fit_ends(model, examples)
 
 
-def test_a_model_that_learns_nothing_more_keeps_its_weights(examples: Examples) -> None:
+def test_a_model_without_trainable_weights_keeps_its_weights(examples: Examples) -> None:
     model = network(layers.Dense(8, trainable=False))
     model.layers[-1].trainable = False
     before = model.get_weights()
@@ -256,7 +258,7 @@ def test_a_model_that_learns_nothing_more_keeps_its_weights(examples: Examples) 
         np.testing.assert_array_equal(weight, was)
 
 
-def test_training_goes_on_where_an_earlier_one_ended(examples: Examples) -> None:
+def test_training_continues_where_an_earlier_one_ended(examples: Examples) -> None:
     def accelerated() -> optimizers.Optimizer:
         return optimizers.LossScaleOptimizer(optimizers.SGD(0.01, momentum=0.9))
 
@@ -271,7 +273,7 @@ def test_training_goes_on_where_an_earlier_one_ended(examples: Examples) -> None
 
 @pytest.mark.parametrize("metrics", [["accuracy"], None])
 @pytest.mark.parametrize("kind", ["subclassed", "eager"])
-def test_where_our_loop_does_not_apply_fit_trains_in_our_order(
+def test_a_model_that_our_loop_does_not_support_is_trained_by_fit_in_our_order(
     kind: str, metrics: list[str] | None, examples: Examples
 ) -> None:
     if kind == "subclassed":
@@ -289,14 +291,14 @@ def test_where_our_loop_does_not_apply_fit_trains_in_our_order(
     if metrics:
         expected = other.history.history["accuracy"][0]
     else:
-        said = other.predict(examples.inputs, verbose=0).argmax(axis=1)
-        expected = (said == examples.labels).mean()
+        predicted = other.predict(examples.inputs, verbose=0).argmax(axis=1)
+        expected = (predicted == examples.labels).mean()
     assert accuracy == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("eager", [True, False])
-def test_each_epoch_has_an_order_of_its_own_and_takes_each_example_once(eager: bool) -> None:
-    # Of each image one pixel has ink, by which the first layer knows it.
+def test_each_epoch_takes_each_example_once_in_a_new_order(eager: bool) -> None:
+    # Each image has ink in one pixel of its own, by which the first layer identifies it.
     seen: list[int] = []
 
     class Noting(layers.Layer):
@@ -325,7 +327,7 @@ def test_each_epoch_has_an_order_of_its_own_and_takes_each_example_once(eager: b
 
 
 @pytest.mark.parametrize("eager", [True, False])
-def test_what_is_raised_at_the_end_of_an_epoch_ends_the_training(
+def test_an_exception_at_the_end_of_an_epoch_ends_the_training(
     eager: bool, examples: Examples
 ) -> None:
     ends = []
