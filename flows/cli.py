@@ -53,6 +53,7 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
     Exits with 0 if it was promoted, 3 if rejected, 1 if the run failed, 2 on wrong usage.
     """
     from tasks.data.sources import check_dataset, resolve
+    from tasks.training.custom import check_architecture
 
     settings = read_settings()
     original = None
@@ -65,7 +66,9 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
         }
         given = given.union(*(WITH[name] for name in given & WITH.keys()))
         parameters |= {k: v for k, v in parameters_of(original.as_dict()).items() if k not in given}
-    check_dataset(resolve(**parameters).dataset)
+    recipe = resolve(**parameters)
+    check_dataset(recipe.dataset)
+    check_architecture(recipe.architecture)
 
     runs = open_runs()
     runs.check_writable()

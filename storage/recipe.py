@@ -111,7 +111,18 @@ Name = Annotated[
     ),
     Help("What to keep runs and champions under; if not given, the name of the dataset."),
 ]
-Architecture = Annotated[Network, Help("The network: mlp (Dense 512) or cnn (two convolutions).")]
+Architecture = Annotated[
+    str,
+    Pattern(
+        rf"^({'|'.join(get_args(Network))}|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)$",
+        f"{', '.join(get_args(Network))} or package.module:function",
+        "such a function takes the recipe and returns a compiled Keras model",
+    ),
+    Help(
+        "The network: mlp (Dense 512), cnn (two convolutions), or package.module:function, your"
+        " own function that takes the recipe and returns a compiled Keras model."
+    ),
+]
 Epochs = Annotated[int, Between(1, 1000), Help("Passes over the training images.")]
 BatchSize = Annotated[int, Between(1, 65536), Help("Images per step of the optimizer.")]
 LearningRate = Annotated[float, Between(1e-6, 1), Help("Step size of the optimizer.")]

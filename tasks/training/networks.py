@@ -10,8 +10,8 @@ from typing import assert_never, cast
 
 from keras import Input, Model, Sequential, layers, optimizers
 from keras.initializers import GlorotUniform
-from storage.recipe import Network, Recipe
 
+from storage.recipe import Network, Recipe
 from tasks.training.custom import make_custom_network
 
 

@@ -52,7 +52,7 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones(digits):
     done = digits("retrain", "--architecture", "resnet")
 
     assert done.returncode == 2
-    assert "'resnet' is not one of 'mlp', 'cnn'" in done.stderr
+    assert "expected mlp, cnn or package.module:function, received 'resnet'" in done.stderr
 
 
 @pytest.mark.parametrize("home", ["/dev/null/x", "/proc/x"])

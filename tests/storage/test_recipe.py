@@ -120,7 +120,9 @@ def test_the_ends_of_the_bounds_are_allowed_and_what_lies_beyond_is_not(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"architecture": "resnet"}, "architecture: expected one of mlp, cnn, received 'resnet'"),
+        ({"architecture": "resnet"}, "architecture: expected mlp, cnn or package.module:function"),
+        ({"architecture": "a b:c"}, "package.module:function, received 'a b:c'; such a function"),
+        ({"architecture": "a:b.c"}, "package.module:function, received 'a:b.c'; such a function"),
         ({"champion_rule": "best"}, "champion_rule: expected one of not-worse, better, non-inf"),
         ({"confident": "yes"}, "confident: expected true or false, received 'yes'"),
         ({"corrections": 1}, "corrections: expected true or false, received 1"),
