@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.settings import read_settings
 from storage.tables.schema import Base
 
 PROJECT = Path(__file__).parents[1]
@@ -94,6 +95,23 @@ def test_every_column_of_a_table_is_documented_and_no_other(table):
     assert documented == [column.name for column in Base.metadata.tables[table].columns]
 
 
+def test_every_setting_is_documented_with_its_default():
+    documented = dict(re.findall(r"^\| `(DIGITS_\w+)` \| ([^|]+) \|", README, re.MULTILINE))
+    source = (PROJECT / "storage/settings.py").read_text()
+
+    assert set(documented) == set(re.findall(r'"(DIGITS_\w+)"', source))
+    defaults = read_settings({})
+    assert documented["DIGITS_LEASE_S"] == f"{defaults.lease_s:g}"
+    assert documented["DIGITS_KEEP_VERSIONS"] == f"{defaults.keep_versions}"
+
+
+def test_no_setting_is_read_elsewhere():
+    for package in ("flows", "serving", "tasks", "storage"):
+        for path in (PROJECT / package).rglob("*.py"):
+            if path != PROJECT / "storage/settings.py":
+                assert not re.search(r"(environ|getenv).*DIGITS_", path.read_text()), path
+
+
 def test_each_promise_names_existing_tests():
     _, *promises = re.split(r"^\*\*P", PROMISES, flags=re.MULTILINE)
 
@@ -138,5 +156,5 @@ def test_every_error_stands_in_the_tree_at_the_top_of_its_module():
 
 
 def test_flows_define_no_class():
-    for path in (PROJECT / "flows").glob("*.py"):
+    for path in (PROJECT / "flows").rglob("*.py"):
         assert not re.search(r"^class ", path.read_text(), re.MULTILINE), path
