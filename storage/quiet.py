@@ -1,4 +1,4 @@
-"""Lines that a library's native code writes to standard error, and that heed no setting."""
+"""Lines that a library's native code writes to standard error, and that no setting turns off."""
 
 import os
 import re
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def drop_stderr_lines(unwanted: re.Pattern[bytes]) -> Iterator[None]:
-    """Leave out what standard error gets meanwhile, line by line, where it begins like this.
+    """Drop the lines of standard error that start with a pattern while the block runs.
 
-    The rest comes when the block ends.
+    The other lines are written when the block ends.
     """
     with tempfile.TemporaryFile() as caught:
         terminal = os.dup(2)

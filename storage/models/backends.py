@@ -114,10 +114,11 @@ class LocalFolder(Backend):
         return True
 
     def names(self, prefix: str) -> list[str]:
-        folder = self.local / prefix
-        if not folder.is_dir():
+        try:
+            found = [path.name for path in (self.local / prefix).iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(name for name in found if not name.startswith("."))
 
     def delete(self, key: str) -> None:
         path = self.local / key

@@ -1,4 +1,4 @@
-"""A stored model, ready to answer: LiteRT runs it, without TensorFlow."""
+"""A stored model, run by LiteRT without TensorFlow."""
 
 import io
 import re
@@ -20,10 +20,10 @@ NOTE = re.compile(rb"INFO: Created TensorFlow Lite XNNPACK delegate")
 
 
 class Classifier:
-    """Answers for one version.
+    """Runs the model of one version.
 
     Args:
-        version: Read and checked.
+        version: What ``read_version`` returned.
 
     Raises:
         DamagedModelError: If LiteRT cannot run it.
@@ -45,12 +45,12 @@ class Classifier:
                 self._golden = golden["images"], golden["probabilities"]
         except (KeyError, ValueError, RuntimeError) as error:
             raise DamagedModelError(
-                f"version {version.name}: expected {MODEL} and {GOLDEN} that can be run,"
-                f" received: {str(error).partition(chr(10))[0]}"
+                f"version {version.name}: expected {MODEL} and {GOLDEN} that LiteRT and"
+                f" NumPy can read, received: {str(error).partition(chr(10))[0]}"
             ) from error
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Answer some images.
+        """Predict some images.
 
         Args:
             images: uint8, shape (n, 28, 28), n > 0; 0 is paper, 255 is ink.
@@ -75,29 +75,29 @@ class Classifier:
         return answers
 
     def golden_difference(self) -> float:
-        """Largest difference of a probability from the one that Keras gave before storing.
+        """Largest difference from a probability that Keras predicted before the model was stored.
 
-        NaN if an answer is.
+        NaN if a probability is NaN.
         """
         images, expected = self._golden
         return float(np.abs(self.probabilities(images) - expected).max())
 
 
 def load_classifier(folder: Path, digest: str) -> Classifier:
-    """Load a version that may be put to use: its digests hold, and it answers as it did.
+    """Load a version whose digests match and whose answers still equal its golden batch.
 
     Args:
-        folder: Where the version lies.
+        folder: The version's folder.
         digest: SHA-256 of its manifest.
 
     Raises:
-        DamagedModelError: If a digest or the golden batch says otherwise.
+        DamagedModelError: If a digest or an answer differs.
     """
     classifier = Classifier(read_version(folder, digest))
     difference = classifier.golden_difference()
     if not difference <= GOLDEN_TOLERANCE:
         raise DamagedModelError(
             f"version {classifier.version.name}: expected its golden batch within"
-            f" {GOLDEN_TOLERANCE:g} of what Keras said, received a difference of {difference:.2g}"
+            f" {GOLDEN_TOLERANCE:g} of Keras' answers, received a difference of {difference:.2g}"
         )
     return classifier

@@ -1,4 +1,4 @@
-"""The history of a store's pointer, and what follows from it. Pure; no file is opened here."""
+"""The history of a store's pointer, and what follows from it. Pure: no file is opened here."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -27,42 +27,42 @@ class History:
         return next((swap for swap in reversed(self.swaps) if swap.version == version), None)
 
     def until(self, pointer: Pointer) -> "History":
-        """The history as it was when the pointer was moved there."""
+        """The history up to the swap that moved the pointer there."""
         return History(tuple(s for s in self.swaps if s.generation <= pointer.generation))
 
     def promotion(self, version: str) -> Swap | None:
-        """The swap with which a run's model was promoted; None if it never was."""
+        """The swap that promoted a run's model; None if it never was promoted."""
         promotions = (s for s in self.swaps if s.kind is SwapKind.PROMOTION)
         return next((swap for swap in promotions if swap.version == version), None)
 
     @property
     def line(self) -> tuple[Swap, ...]:
-        """The champion, its predecessor, the predecessor's and so on: where rollbacks lead."""
+        """The champion, its predecessor, that one's predecessor...: where rollbacks lead."""
         return self._replayed[0]
 
     @property
     def predecessor(self) -> Swap | None:
-        """Where a rollback leads: the newest one before with other weights, not rolled back."""
+        """Where a rollback leads: the newest earlier one with other weights, never rolled back."""
         return self._distinct[1] if len(self._distinct) > 1 else None
 
     @property
     def rolled_back(self) -> Mapping[str, Swap]:
         """By weights digest: the rollback that took these weights out of use.
 
-        A person who rolls back *to* such a version takes it off this list.
+        Rolling back *to* such a version takes its weights off this list.
         """
         return self._replayed[1]
 
     @property
     def best(self) -> Swap | None:
-        """The best champion ever: see ``best_of``."""
+        """The best champion so far; see ``best_of``."""
         return self.best_of(self.versions)
 
     def best_of(self, versions: Collection[str]) -> Swap | None:
-        """Of some versions the one with the largest share of test images right.
+        """Of some versions, the one with the largest share of correct test images.
 
-        Only those count that were never rolled back, and whose test set was the champion's:
-        shares of two test sets cannot be compared.
+        Versions that were rolled back do not count, nor do those measured on another test set
+        than the champion: shares of two test sets cannot be compared.
         """
         scored = [
             swap
@@ -74,10 +74,10 @@ class History:
         return max(scored, key=_share, default=None)
 
     def kept(self, predecessors: int) -> set[str]:
-        """Versions that must not be removed.
+        """Versions that must not be deleted.
 
-        The champion and its predecessors with other weights, the best one ever, and the
-        versions that were in use most recently, so that a rollback can itself be taken back.
+        The champion and its predecessors with other weights, the best one, and the versions
+        that were in use most recently: they let a rollback be undone.
         """
         recent = dict.fromkeys(swap.version for swap in reversed(self.swaps))
         kept = {*list(recent)[: predecessors + 1]}
@@ -86,7 +86,7 @@ class History:
 
     @cached_property
     def _distinct(self) -> list[Swap]:
-        """The line without weights that stand further up, or that were rolled back."""
+        """The line without rolled-back weights, and with each set of weights once."""
         newest: dict[str, Swap] = {}
         for swap in self.line:
             if swap.weights_digest not in self.rolled_back:
@@ -103,7 +103,7 @@ class History:
                     _retire(line.pop(), swap, rolled_back)
                 line.pop()
             elif swap.kind is SwapKind.ROLLBACK and line:
-                # To a version that had been rolled back itself: it takes the champion's place.
+                # To a version that had been rolled back itself: it replaces the champion.
                 _retire(line.pop(), swap, rolled_back)
             line.append(swap)
             rolled_back.pop(swap.weights_digest or "", None)

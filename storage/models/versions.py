@@ -1,4 +1,4 @@
-"""A version: a folder of files, and a manifest with the SHA-256 of each and their origin."""
+"""A version: a folder of files, and a manifest with their SHA-256 and their origin."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Version:
-    """The content of a version, read once and found to be what its digests say.
+    """The content of a version, read once and checked against its digests.
 
     Args:
         name: The run that made it.
-        manifest: Its origin and what it is, as ``stage`` wrote it.
-        files: Content by the file's name.
+        manifest: What ``stage`` wrote about it.
+        files: Content by file name.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Version:
 def write_version(
     folder: Path, name: str, write: Callable[[Path], None], origin: dict[str, Any]
 ) -> str:
-    """Write a version into a new folder; nothing is left of it if that fails.
+    """Write a version into a new folder; a failure leaves nothing behind.
 
     Returns:
-        SHA-256 of its manifest, hexadecimal: with it ``read_version`` checks everything.
+        SHA-256 of its manifest, hexadecimal; ``read_version`` checks every byte with it.
     """
     files.make_folder(folder.parent)
     folder.mkdir()
@@ -56,14 +56,14 @@ def write_version(
 
 
 def read_version(folder: Path, digest: str) -> Version:
-    """Read a version, and check each byte of it.
+    """Read a version and check every byte.
 
     Args:
-        folder: Where it lies.
+        folder: Its folder.
         digest: SHA-256 of its manifest.
 
     Raises:
-        DamagedModelError: If a file is missing or is not what its digest says.
+        DamagedModelError: If a file is missing or does not match its digest.
     """
     try:
         manifest = json.loads(_read(folder / MANIFEST, digest))
@@ -74,7 +74,8 @@ def read_version(folder: Path, digest: str) -> Version:
         return Version(manifest["version"], manifest, content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedModelError(
-            f"{folder / MANIFEST}: expected a manifest of ours, received something else ({error})"
+            f"{folder / MANIFEST}: expected the manifest of a version, received something else"
+            f" ({error})"
         ) from error
 
 
@@ -83,7 +84,7 @@ def _read(path: Path, digest: str) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise DamagedModelError(
-            f"{path}: expected a file of a version, received: {error}"
+            f"{path}: expected a file of a version, received {error}"
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != digest:
