@@ -4,10 +4,12 @@ import json
 import re
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from storage.errors import DamagedStateError
+from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 from storage.records import SwapKind
 
@@ -127,3 +129,30 @@ def test_a_lost_or_damaged_pointer_is_replaced_by_a_rollback(
     assert old.rollback("run-2", actor="anna", reason="").generation == 4
     assert generations(old) == [1, 2, 3, 4]
     assert carried_over(objects)
+
+
+FIRST, SECOND, THIRD = "20261125-025104-66a356", "20261125-025129-e6eb98", "20261125-025331-c9f436"
+
+
+def test_a_store_of_release_7107ce4_has_the_same_champion_and_goes_on(
+    release_home: Path, tiny_model
+) -> None:
+    store = ModelStore(LocalFolder(release_home / "models"), "fonts")
+    pointer, version = store.read_champion()
+    assert (pointer.generation, pointer.version, version.name) == (4, SECOND, SECOND)
+    swaps = store.history().swaps
+    assert [(s.version, str(s.kind), s.actor) for s in swaps] == [
+        (FIRST, "promotion", "retrain"),
+        (SECOND, "promotion", "retrain"),
+        (THIRD, "promotion", "retrain"),
+        (SECOND, "rollback", "anna@digits"),
+    ]
+    assert store.kept() == [THIRD, SECOND, FIRST]
+
+    assert store.rollback(None, actor="test", reason="").version == FIRST
+    assert store.rollback(THIRD, actor="test", reason="").generation == 6
+    stage_and_promote(store, tiny_model, "20301231-000000-abcdef")
+    assert store.history().swaps[:4] == swaps
+    assert generations(store) == [1, 2, 3, 4, 5, 6, 7]
+    assert store.kept() == ["20301231-000000-abcdef", THIRD, SECOND, FIRST]
+    assert not (store.folder / "history.jsonl").exists()

@@ -65,7 +65,7 @@ def quality(store: ModelStore, version: str) -> int:
     return int(json.loads(manifest.read_text())["test_correct"])
 
 
-@pytest.mark.parametrize("histories", [5, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("histories", [5, pytest.param(150, marks=pytest.mark.slow)])
 @pytest.mark.timeout(900)
 def test_promotions_and_rollbacks_at_once_are_one_sequence_and_the_worse_never_wins(
     histories, tmp_path, tiny, at_once

@@ -54,12 +54,12 @@ def test_where_nothing_else_is_kept_it_says_how_to_begin_anew(tmp_path: Path, ti
     assert store.champion() is None
 
 
-def test_a_manifest_that_is_none_of_ours_is_a_damaged_model(store: ModelStore) -> None:
+def test_another_files_content_in_the_manifest_is_a_damaged_model(store: ModelStore) -> None:
     manifest = store.version("run-1") / "manifest.json"
     for content in (b"{", b"[]", b"{}", b'{"version": "run-1", "files": {"model.tflite": 1}}'):
         manifest.write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
-        with pytest.raises(DamagedModelError, match="expected a manifest of ours"):
+        with pytest.raises(DamagedModelError, match="expected the manifest of a version"):
             load_classifier(store.version("run-1"), digest)
 
 

@@ -4,6 +4,7 @@ import re
 import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from storage.errors import DamagedModelError, DamagedStateError, ModelStoreError
 from storage.models.backends import LocalFolder
-from storage.models.store import ModelStore
+from storage.models.store import ModelStore, open_store, store_names
 from storage.records import Pointer, SwapKind
 
 CONTENT = b"weights " * 1000
@@ -480,3 +481,27 @@ else:
     assert champion.digest == sha256(store.version(champion.version) / "manifest.json")
     # The reader saw the swaps happen, not only their end.
     assert int(read) > 2
+
+
+def test_the_names_are_those_with_a_champion_or_a_trace_of_one(settings) -> None:
+    assert store_names(settings) == []
+    for name in ("in-use", "lost-pointer", "damaged", "given-up", "staged-only"):
+        store = open_store(settings, name)
+        if name == "given-up":
+            store.give_up("run-1")
+        elif name == "staged-only":
+            store.stage("run-1", write_model, {})
+        else:
+            stage_and_promote(store, "run-1")
+    (settings.models / "lost-pointer" / "champion.json").unlink()
+    (settings.models / "damaged" / "champion.json").write_text("{")
+    (settings.models / "a-stray-file").touch()
+    assert store_names(settings) == ["damaged", "in-use", "lost-pointer"]
+
+
+def test_a_store_opened_from_the_settings_keeps_as_many_versions_as_they_say(settings) -> None:
+    store = open_store(replace(settings, keep_versions=1), "mnist")
+    for number in range(4):
+        stage_and_promote(store, f"run-{number}", test_correct=number, test_total=10)
+    assert store.folder == settings.models / "mnist"
+    assert store.kept() == ["run-3", "run-2"]
