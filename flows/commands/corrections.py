@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.commands.champion import only_dataset, whoever
+from flows.lookup import current_user, only_dataset
 from flows.output.options import as_json_or_csv
 from storage.errors import DigitsError
 from storage.settings import read_settings
@@ -111,7 +111,7 @@ def import_corrections(dataset: str | None, actor: str | None, source: Path) -> 
 
     table = _open(dataset)
     images, labels = read_corrections(source)
-    digests = table.add(images, labels, actor=actor or whoever())
+    digests = table.add(images, labels, actor=actor or current_user())
     click.echo(f"{len(set(digests)):,} corrections of {table.name} from {source}")
 
 

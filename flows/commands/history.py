@@ -1,30 +1,35 @@
-"""``digits history`` and ``digits show``: the runs so far."""
+"""``digits history``: the runs so far."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+from flows.lookup import has_runs, open_runs
 from flows.output.options import as_json_or_csv
-from storage.errors import RunNotFoundError
 from storage.records import Status
-from storage.settings import read_settings
+
+if TYPE_CHECKING:
+    from storage.tables.schema import Run
 
 DATE = click.DateTime(["%Y-%m-%d"])
 
 
 @click.command()
-@click.option("--dataset", help="Only the runs of this dataset: a name, or the folder.")
+@click.option("--dataset", help="Only runs on this dataset: a name, or a folder.")
 @click.option(
-    "--status",
-    type=click.Choice([str(status) for status in Status]),
-    help="Only the runs that ended so.",
-)
+    "--status", type=click.Choice([str(status) for status in Status]),
+    help="Only runs with this status.",
+)  # fmt: skip
 @click.option("--since", type=DATE, help="Only runs that started on this day (UTC) or later.")
 @click.option("--until", type=DATE, help="Only runs that started before this day (UTC).")
 @click.option(
-    "-n", "--limit", type=click.IntRange(1), default=20, show_default=True, help="Runs at most."
-)
+    "-n", "--limit", type=click.IntRange(1), default=20, show_default=True,
+    help="Number of runs at most.",
+)  # fmt: skip
 @as_json_or_csv
 def history(
     dataset: str | None,
@@ -40,7 +45,7 @@ def history(
     from tasks.data.sources import locate
 
     name = None if dataset is None else locate(dataset)[1]
-    rows = []
+    rows: Sequence[Run] = []
     if has_runs():
         rows = open_runs().newest(
             limit,
@@ -54,60 +59,10 @@ def history(
     elif rows:
         print_history(rows)
     elif status or since or until:
-        click.echo("No such runs.", err=True)
+        click.echo("No matching runs.", err=True)
     else:
         of = "" if name is None else f" of {name}"
         click.echo(f"No runs{of} yet. Start one: digits retrain --dataset mnist-5k", err=True)
-
-
-@click.command()
-@click.argument("run")
-@as_json_or_csv
-def show(run: str, form: str) -> None:
-    """Show everything about one RUN, as `digits history` names it."""
-    from flows.output.display import print_run
-    from flows.output.formats import print_json, print_records
-
-    row = find_run(run)
-    if form == "csv":
-        print_records([row.as_dict()], form)
-        return
-    runs = open_runs()
-    curve = [epoch.as_dict() for epoch in runs.epochs_of(run)]
-    digits = [digit.as_dict() for digit in runs.digits_of(run)]
-    if form == "json":
-        print_json({**row.as_dict(), "learning_curve": curve, "digits": digits})
-    else:
-        print_run(row, curve, digits)
-
-
-def find_run(run_id: str) -> Any:
-    """Read the row of a run.
-
-    Raises:
-        RunNotFoundError: If there is none.
-    """
-    if not has_runs():
-        raise RunNotFoundError(
-            f"expected the id of a run, received {run_id!r}; there are no runs yet"
-        )
-    return open_runs().get(run_id)
-
-
-def open_runs() -> Any:
-    """The table of runs, as the settings say."""
-    from storage.tables.database import open_database
-    from storage.tables.runs import Runs
-
-    settings = read_settings()
-    return Runs(open_database(settings.database_url), settings.lease_s)
-
-
-def has_runs() -> bool:
-    """Whether there is a table to read."""
-    from storage.tables.database import has_database
-
-    return has_database(read_settings().database_url)
 
 
 def _utc(day: datetime | None) -> datetime | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from flows.commands.champion import only_dataset
+from flows.lookup import only_dataset
 from flows.output.options import as_json_or_csv
 from storage.errors import ImageError
 from storage.settings import read_settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.commands.champion import only_dataset
+from flows.lookup import only_dataset
 from storage.errors import InvalidParameterError, ServeError
 from storage.settings import read_settings
 

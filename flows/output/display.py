@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -17,15 +17,11 @@ from storage.models.store import open_store
 from storage.records import Status
 from storage.settings import SQLITE, Settings
 
-if TYPE_CHECKING:  # the commands that need no database do not wait for SQLAlchemy
+if TYPE_CHECKING:  # commands that need no database do not import SQLAlchemy
     from storage.tables.schema import Run
 
 WIDE = 120
 BARS = "▁▂▃▄▅▆▇█"
-DECIDE_WEIGHTS = (
-    "data_digest", "architecture", "epochs", "batch_size", "learning_rate", "seed",
-    "code_commit", "code_dirty", "versions", "host", "corrections_digest", "corrections_share",
-)  # fmt: skip
 COLOURS = {
     Status.RUNNING: "cyan",
     Status.PROMOTED: "green",
@@ -38,34 +34,21 @@ COLOURS = {
 
 def print_history(runs: Sequence[Run]) -> None:
     """Print one line per run."""
+    # A narrow terminal has no room for the reason; `digits show` prints it.
+    columns = HISTORY if _console().width >= WIDE else HISTORY[:-1]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("run", no_wrap=True, min_width=max(len(run.run_id) for run in runs))
-    for heading in ("status", "dataset"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("test accuracy", "test loss", "took"):
-        table.add_column(heading, no_wrap=True, justify="right")
-    # On a narrow terminal the reason has no room; `digits show` has it.
-    with_reason = _console().width >= WIDE
-    if with_reason:
-        table.add_column("why", no_wrap=True)
+    for heading, justify, _ in columns:
+        table.add_column(heading, justify=justify, no_wrap=True)
+    table.columns[0].min_width = max(len(run.run_id) for run in runs)
     for run in runs:
-        reason = [_plain(run.reason)] if with_reason else []
-        table.add_row(
-            run.run_id,
-            _status(run),
-            run.dataset,
-            _number(run.test_accuracy),
-            _number(run.test_loss),
-            _seconds(run.duration_s),
-            *reason,
-        )
+        table.add_row(*(_plain(cell(run)) for _, _, cell in columns))
     print_table(table)
     for line in _trends(runs):
         print(line)
 
 
 def print_run(run: Run, curve: Sequence[dict[str, Any]], digits: Sequence[dict[str, Any]]) -> None:
-    """Print every column of a run, one a line, then its learning curve and its digits."""
+    """Print every column of a run on a line of its own, its learning curve, and its digits."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()
     table.add_column(overflow="fold")
@@ -89,14 +72,14 @@ def print_run(run: Run, curve: Sequence[dict[str, Any]], digits: Sequence[dict[s
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Some numbers as a line of eight heights, from the least to the most."""
+    """Draw numbers as a line of bars in eight heights, scaled to their range."""
     least, most = min(values), max(values)
     step = (most - least) / (len(BARS) - 1) or 1
     return "".join(BARS[round((value - least) / step)] for value in values)
 
 
 def _trends(runs: Sequence[Run]) -> list[str]:
-    """Of each dataset's runs a sparkline of their test accuracy, oldest first."""
+    """A sparkline of the test accuracy for each dataset, oldest run first."""
     accuracies: dict[str, list[float]] = {}
     for run in reversed(runs):
         if run.test_accuracy is not None:
@@ -109,16 +92,16 @@ def _trends(runs: Sequence[Run]) -> list[str]:
 
 
 def print_outcome(run: Run, settings: Settings) -> None:
-    """Print what a run came to, where it is kept, and what to type next."""
+    """Print the result of a run, where it is stored, and what to type next."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("run", run.run_id)
     table.add_row("decision", _status(run))
     if run.test_total is not None:
-        counts = f"{run.test_correct:,} of {run.test_total:,} right"
+        counts = f"{run.test_correct:,} of {run.test_total:,} correct"
         table.add_row("test accuracy", f"{_number(run.test_accuracy)} ({counts})")
         table.add_row("test loss", _number(run.test_loss) or "not finite")
     _add_rules(table, run, "gate")
-    training = f", of which {_seconds(run.fit_s)} training" if run.fit_s is not None else ""
+    training = f" ({_seconds(run.fit_s)} training)" if run.fit_s is not None else ""
     table.add_row("took", f"{_seconds(run.duration_s)}{training}")
     table.add_row("row", _plain(_database(settings)))
     if run.status == Status.PROMOTED:
@@ -127,25 +110,13 @@ def print_outcome(run: Run, settings: Settings) -> None:
     print_table(table)
     command = _command()
     hints = Table(box=None, show_header=False, pad_edge=False)
-    hints.add_row(f"{command} history", "every run so far")
-    hints.add_row(f"{command} show {run.run_id}", "everything about this one")
+    hints.add_row(f"{command} history", "all runs so far")
+    hints.add_row(f"{command} show {run.run_id}", "everything about this run")
     if run.status == Status.PROMOTED and run.champion_version:
-        hints.add_row(f"{command} rollback --dataset {run.dataset}", "back to the model before")
+        hints.add_row(f"{command} rollback --dataset {run.dataset}", "put the previous model back")
     hints.add_row(f"{command} up", "the Prefect UI and the nightly schedule")
     print("\nNext:")
     print_table(hints)
-
-
-def likeness(run: Run, original: Run) -> str:
-    """Whether a repeated run came out the same, and if not, what was another."""
-    if original.weights_digest is None or run.weights_digest is None:
-        return f"One of {run.run_id} and {original.run_id} left no weights to compare."
-    if run.weights_digest == original.weights_digest:
-        return f"The weights are those of {original.run_id}, bit by bit."
-    ours, theirs = run.as_dict(), original.as_dict()
-    others = [name for name in DECIDE_WEIGHTS if ours[name] != theirs[name]]
-    why = f"; other than then: {', '.join(others)}" if others else ""
-    return f"The weights are not those of {original.run_id}{why}."
 
 
 def print_table(table: Table) -> None:
@@ -157,7 +128,7 @@ def print_table(table: Table) -> None:
 
 
 def _console() -> Console:
-    """Without a terminal there is no width to keep to, and nothing is cut."""
+    """A console as wide as the terminal; without one, wide enough that nothing is cut."""
     return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
 
 
@@ -183,7 +154,7 @@ def _words(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Text:
-    return Text("" if value is None else str(value))
+    return value if isinstance(value, Text) else Text("" if value is None else str(value))
 
 
 def _number(value: float | None) -> str:
@@ -201,12 +172,24 @@ def _database(settings: Settings) -> str:
 
 
 def short_path(path: Path) -> str:
-    """The path as one would type it here: relative where it lies below this folder."""
+    """The path relative to the working directory if it is below it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _command() -> str:
-    """The way this program was called: ``digits`` if it is on the path, else where it lies."""
+    """How to call this program: ``digits`` if it is on PATH, otherwise its path."""
     command = Path(sys.argv[0]).absolute()
     on_path = str(command.parent) in os.environ.get("PATH", "").split(os.pathsep)
     return command.name if on_path else short_path(command)
+
+
+# The columns of `digits history`: heading, alignment, and what a run shows below it.
+HISTORY: tuple[tuple[str, Literal["left", "right"], Callable[[Run], object]], ...] = (
+    ("run", "left", lambda run: run.run_id),
+    ("status", "left", _status),
+    ("dataset", "left", lambda run: run.dataset),
+    ("test accuracy", "right", lambda run: _number(run.test_accuracy)),
+    ("test loss", "right", lambda run: _number(run.test_loss)),
+    ("took", "right", lambda run: _seconds(run.duration_s)),
+    ("why", "left", lambda run: run.reason),
+)

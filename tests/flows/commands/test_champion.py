@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.champion import PATIENCE_S
+from flows.commands.rollback import PATIENCE_S
 from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 from storage.tables.database import open_database
@@ -30,7 +30,7 @@ def three(home: Path, tiny_model, dataset: str) -> ModelStore:
 
 def shown(text: str) -> dict[str, str]:
     """The table of one champion, by its first column."""
-    return {line[:21].strip(): line[21:].strip() for line in text.splitlines()}
+    return {line[:19].strip(): line[19:].strip() for line in text.splitlines()}
 
 
 def test_before_the_first_champion_it_says_what_to_do(digits, home):
@@ -50,10 +50,10 @@ def test_before_the_first_champion_it_says_what_to_do(digits, home):
 def test_the_champion_is_shown_with_its_accuracy_and_where_a_rollback_leads(digits, store):
     table = shown(digits("champion").stdout)
     assert (table["version"], table["generation"]) == ("run-2", "3")
-    assert table["test accuracy"] == "0.9900 (99 of 100 right)"
+    assert table["test accuracy"] == "0.9900 (99 of 100 correct)"
     assert table["by"] == "promotion, retrain: good"
-    assert table["files"].endswith("versions/run-2, digests hold")
-    assert table["a rollback leads to"] == "run-1"
+    assert table["files"].endswith("versions/run-2, digests match")
+    assert table["rollback leads to"] == "run-1"
     assert table["kept"] == "run-2, run-1, run-0"
     entry = json.loads(digits("champion", "--dataset", "mnist", "--json").stdout)
     assert (entry["version"], entry["rollback_leads_to"], entry["problem"]) == (
@@ -118,7 +118,7 @@ def test_a_rollback_needs_no_database_and_is_in_the_table_afterwards(digits, hom
     (home / "metrics.db").write_text("no database " * 1000)
     done = digits("rollback")
     assert done.returncode == 0
-    assert "The table of promotions waits for the next run" in done.stderr
+    assert "The next run updates the table of promotions" in done.stderr
     assert store.champion().version == "run-0"
 
     (home / "metrics.db").unlink()
@@ -138,7 +138,7 @@ def test_a_rollback_is_done_though_the_database_is_out_of_reach(digits, store, u
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"] == store.champion().version == "run-1"
     (line,) = done.stderr.splitlines()
-    assert "The table of promotions waits for the next run" in line
+    assert "The next run updates the table of promotions" in line
     assert "hunter2" not in line
 
 
@@ -152,7 +152,7 @@ def test_a_rollback_waits_five_seconds_for_a_locked_table_then_leaves_it_for_the
         done = digits("rollback")
     assert PATIENCE_S == 5
     assert done.returncode == 0, done.stderr
-    assert "The table of promotions waits for the next run" in done.stderr
+    assert "The next run updates the table of promotions" in done.stderr
 
 
 def test_a_damaged_history_is_said_with_a_way_out_that_works(digits, store):

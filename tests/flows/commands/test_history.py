@@ -52,7 +52,7 @@ def test_history_lists_and_filters(digits, ids):
     assert listed(digits("history", "-n", "2").stdout) == ids[:1:-1]
     assert listed(digits("history", "--since", "2020-01-01").stdout) == ids[::-1]
     none = digits("history", "--until", "2020-01-01")
-    assert (none.stdout, none.stderr) == ("", "No such runs.\n")
+    assert (none.stdout, none.stderr) == ("", "No matching runs.\n")
     for wrong in (["--status", "lucky"], ["--since", "yesterday"]):
         assert digits("history", *wrong).returncode == 2
 

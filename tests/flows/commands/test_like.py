@@ -21,10 +21,10 @@ def test_a_run_is_repeated_by_its_id_and_says_whether_the_weights_are_the_same(d
     other = digits("retrain", "--like", first, "--epochs", "1", "--json")
 
     assert again.returncode == 0, again.stderr
-    assert f"The weights are those of {first}, bit by bit." in again.stdout
+    assert f"The weights are identical to those of {first}, bit for bit." in again.stdout
     row = json.loads(other.stdout)
     assert (row["dataset"], row["seed"], row["epochs"]) == ("mine", 5, 1)
-    assert f"The weights are not those of {first}; other than then: epochs" in other.stderr
+    assert f"The weights differ from those of {first}; changed since: epochs" in other.stderr
     rows = json.loads(digits("history", "--json").stdout)
     assert len({(row["dataset"], row["seed"], row["min_recall"]) for row in rows}) == 1
     for nobody in (["--like", "nobody"], ["--like", ""]):
@@ -55,7 +55,7 @@ def test_a_run_that_left_no_weights_can_be_repeated_and_every_option_reaches_the
 
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
-    assert f"One of {row['run_id']} and {first} left no weights to compare." in done.stderr
+    assert f"No weights to compare: {row['run_id']} or {first} stored none." in done.stderr
     given = {"architecture": "mlp", "epochs": 2, "confident": True, "max_drift": 0.6}
     taken = {"dataset": "mine", "source": "mnist-5k", "batch_size": 200, "learning_rate": 0.002}
     taken |= {"seed": 3, "min_accuracy": 0.1, "min_recall": 0.01}

@@ -59,7 +59,7 @@ def test_a_first_retraining_shows_each_epoch_the_decision_and_what_to_type_next(
     ((run_id, status, correct),) = query(home, "SELECT run_id, status, test_correct FROM runs")
     assert status == "promoted"
     lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
-    assert f"({correct} of 1,000 right)" in lines["test accuracy"]
+    assert f"({correct} of 1,000 correct)" in lines["test accuracy"]
     assert f"accuracy: {correct} of 1,000 right (95 % interval " in done.stdout
     assert "required at least 0.5 (500)" in done.stdout
     assert "metrics.db, table runs" in lines["row"]

@@ -1,0 +1,78 @@
+"""``digits retrain``: one run, in this process."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from flows.lookup import find_run, open_runs
+from flows.output.options import recipe_options
+from storage.errors import DigitsError
+from storage.recipe import parameters_of
+from storage.records import Status
+from storage.settings import read_settings
+
+if TYPE_CHECKING:
+    from storage.tables.schema import Run
+
+EXIT_CODES = {str(Status.PROMOTED): 0, str(Status.REJECTED): 3}
+# With a parameter on the left, those on the right are not taken from the run to repeat either.
+DEPENDENT = {"dataset": {"name", "min_accuracy", "min_recall"}, "champion_rule": {"margin"}}
+
+
+@click.command()
+@recipe_options
+@click.option(
+    "--like", metavar="RUN", help="Repeat a run: its recipe, except for the options given here."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the run's row as JSON.")
+@click.pass_context
+def retrain(context: click.Context, /, like: str | None, as_json: bool, **parameters: Any) -> None:
+    """Train a model, and promote it if it passes the gate.
+
+    Exit codes: 0 promoted, 3 rejected, 1 failed, 2 wrong usage.
+    """
+    from flows.output.compare import compare_weights
+    from flows.output.display import print_outcome
+    from flows.output.formats import print_json
+    from flows.prefect_host.in_process import run_flow
+    from tasks.data.sources import check_dataset, resolve
+    from tasks.training.custom import check_architecture
+
+    original = None if like is None else find_run(like)
+    if original is not None:
+        parameters |= _repeated(original, context)
+    recipe = resolve(**parameters)
+    check_dataset(recipe.dataset)
+    check_architecture(recipe.architecture)
+    runs = open_runs()
+    runs.check_writable()
+
+    state = run_flow(parameters)
+    row = runs.of_flow_run(str(state.state_details.flow_run_id))
+    if row is None:
+        raise DigitsError(state.message)
+    if as_json:
+        print_json(row.as_dict())
+    if row.status not in EXIT_CODES:
+        raise DigitsError(f"{state.message} (run {row.run_id})")
+    if not as_json:
+        print_outcome(row, read_settings())
+    if original is not None:
+        click.echo(compare_weights(row, original), err=as_json)
+    sys.exit(EXIT_CODES[row.status])
+
+
+def _repeated(original: Run, context: click.Context) -> dict[str, Any]:
+    """The parameters of the run to repeat, without those that the command line replaces."""
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    replaced = given.union(*(DEPENDENT[name] for name in given & DEPENDENT.keys()))
+    parameters = parameters_of(original.as_dict())
+    return {name: value for name, value in parameters.items() if name not in replaced}

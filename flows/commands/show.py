@@ -1,0 +1,27 @@
+"""``digits show``: everything about one run."""
+
+import click
+
+from flows.lookup import find_run, open_runs
+from flows.output.options import as_json_or_csv
+
+
+@click.command()
+@click.argument("run")
+@as_json_or_csv
+def show(run: str, form: str) -> None:
+    """Show everything about one RUN, by the id that `digits history` lists."""
+    from flows.output.display import print_run
+    from flows.output.formats import print_json, print_records
+
+    row = find_run(run)
+    if form == "csv":
+        print_records([row.as_dict()], form)
+        return
+    runs = open_runs()
+    curve = [epoch.as_dict() for epoch in runs.epochs_of(run)]
+    digits = [digit.as_dict() for digit in runs.digits_of(run)]
+    if form == "json":
+        print_json({**row.as_dict(), "learning_curve": curve, "digits": digits})
+    else:
+        print_run(row, curve, digits)
