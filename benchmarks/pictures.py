@@ -25,7 +25,7 @@ RUNS = (
     ["--seed", "4", "--architecture", "cnn", "--epochs", "3"],
 )
 # By the artifact's key: what its page shows once it is drawn, and how tall it is.
-PAGES = {"report": ("Wrong, and sure of it", 2020), "leaderboard": ("The last", 560)}
+PAGES = {"report": ("Most confident mistakes", 2020), "leaderboard": ("The last", 560)}
 
 
 def main() -> int:
@@ -64,7 +64,7 @@ def _photograph(chromium: str, ui: str) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for key, (text, height) in PAGES.items():
             page = browser.new_page(viewport={"width": 1280, "height": height})
-            page.goto(f"{ui}/artifacts/key/{key}")
+            page.goto(f"{ui}/artifacts/key/{key}-mnist")
             # The newest version of it.
             page.locator("a[href*='/artifacts/artifact/']").first.click()
             expect(page.get_by_text(text).first).to_be_visible(timeout=30_000)

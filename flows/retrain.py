@@ -9,20 +9,21 @@ from storage.recipe import Recipe
 from storage.settings import read_settings
 from tasks.announce import announce
 from tasks.build import build
+from tasks.compare import compare
 from tasks.corrections import add_corrections
 from tasks.data.sources import resolve, run_name
 from tasks.evaluate import evaluate
 from tasks.gate import gate
+from tasks.journal import journal, state_of
 from tasks.load import load
 from tasks.preprocess import preprocess
 from tasks.promote import promote
-from tasks.record import record
 from tasks.report import report
-from tasks.score import score
-from tasks.stage import stage
+from tasks.reporting import best_effort
+from tasks.stage import origin_of, stage
 from tasks.train import train
 from tasks.training.keras_import import import_keras_in_background
-from tasks.validate import validate
+from tasks.validate import champion_statistics, validate
 
 
 @flow(flow_run_name=run_name)
@@ -46,19 +47,28 @@ def retrain(
     """Train a challenger, and promote it if it passes the gate."""
     recipe = resolve(**flow_run.parameters)
     import_keras_in_background()
-    with record(recipe, read_settings()) as run:
-        data = run.loaded(load(recipe.dataset))
-        run.checked(validate(data, run.champion_data(), recipe.max_drift))
-        data = add_corrections(run, data)
+    settings = read_settings()
+    with journal(recipe, settings) as run:
+        store = run.store
+        loaded = run.note(load(recipe.dataset))
+        check = run.note(validate(loaded, champion_statistics(store), recipe.max_drift))
+        corrected = run.note(add_corrections(loaded, run.corrections(), recipe))
+        data = corrected.dataset
         training, test = preprocess(data)
         model = build(recipe)
-        curve = run.trained(train(model, training, recipe))
+        curve = run.note(train(model, training, recipe))
         evaluation = evaluate(model, test)
-        stage(run, model, data, evaluation)
-        while run.outcome is None:  # once, and again if the champion changed meanwhile
-            measurements = score(run, data, evaluation)
-            decision = gate(measurements, recipe)
-            promote(run, measurements, decision)
-        report(run, data, curve, measurements, decision)
-    announce(run)
-    return run.state()
+        origin = origin_of(recipe, run.provenance, corrected, check, evaluation)
+        candidate = run.note(stage(store, run.id, model, data, origin))
+        outcome = None
+        while outcome is None:  # once, and again if the champion changes in the meantime
+            measurements = run.note(compare(store, candidate, data, evaluation, recipe))
+            decision = run.note(gate(measurements, recipe))
+            outcome = promote(store, candidate, measurements.compared_with, decision)
+        run.close(outcome)
+        with best_effort("the report"):
+            folder = settings.home / "reports"
+            report(run.row(), run.newest_rows(30), data, curve, measurements, folder)
+    with best_effort("the announcement"):
+        announce(run.row(), store.version(run.id))
+    return state_of(run.outcome)

@@ -1,7 +1,7 @@
 """The values that the layers hand to one another; standard library only."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -85,6 +85,25 @@ class Decision:
             asked = (rule for rule in self.rules if rule.name in {"accuracy", "champion"})
             return "; ".join(rule.measured for rule in asked)
         return "; ".join(f"{r.name}: {r.measured}, required {r.required}" for r in against)
+
+    def columns(self) -> dict[str, object]:
+        """Columns of ``runs``."""
+        return {"rules": [asdict(rule) for rule in self.rules]}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ends.
+
+    Args:
+        status: Terminal.
+        reason: Why, in words.
+        generation: The pointer's, if the model was promoted.
+    """
+
+    status: Status
+    reason: str
+    generation: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Corrections: what people said is wrong becomes part of what is trained on, and of the gate."""
+"""Corrections: those people made become training data, and a field set for the gate."""
 
 import hashlib
 import logging
@@ -10,90 +10,79 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.tables.corrections import Corrections
+from storage.recipe import Recipe
 from storage.tables.schema import Correction
 from tasks.data.dataset import Dataset, digest
-from tasks.record import RunInProgress
 
-# One in so many is never trained on: those are the field set.
+# One in this many is never trained on: those are the field set.
 FIELD_SHARE = 5
-# A few corrections among 60,000 images would not be heard: each is shown so often an epoch.
+# A few corrections among 60,000 images would have no effect: an epoch shows each this often.
 MAX_REPEATS = 10
 
 log = logging.getLogger("digits")
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What became of the corrections.
+class Corrected:
+    """A dataset with the corrections in it.
 
     Args:
-        dataset: With those that are learnt from among its training images, and the field set.
-        used: Different corrections that are learnt from.
-        dropped: Those that are not to be used: they stand in the test set, or in the training
-            set with another label.
-        digest: SHA-256 of all that are learnt from or in the field set, hexadecimal.
+        dataset: The corrections used are among its training images; it has the field set.
+        used: Different corrections in the training images.
+        dropped: Corrections left out because they are in the test set, or in the training set
+            with another label.
+        digest: SHA-256 of all that are used or in the field set, hexadecimal; None where the
+            recipe does not ask for corrections.
     """
 
     dataset: Dataset
-    used: int
-    dropped: int
-    digest: str
+    used: int = 0
+    dropped: int = 0
+    digest: str | None = None
+
+    def columns(self) -> dict[str, object]:
+        """Columns of ``runs``; none where the recipe does not ask for corrections."""
+        if self.digest is None:
+            return {}
+        return {
+            "corrections_used": self.used,
+            "corrections_dropped": self.dropped,
+            "corrections_digest": self.digest,
+            "field_total": len(self.dataset.field_labels),
+        }
 
 
 @task(cache_policy=NO_CACHE)
-def add_corrections(run: RunInProgress, dataset: Dataset) -> Dataset:
-    """Add the corrections of the run's dataset, if its recipe says so.
+def add_corrections(
+    dataset: Dataset, rows: Sequence[Correction] | None, recipe: Recipe
+) -> Corrected:
+    """Add the corrections to the training images, and hold some of them back as the field set.
 
     Args:
-        run: Its row gets how many were used.
         dataset: Validated.
-
-    Raises:
-        DatabaseError: If they cannot be read.
-    """
-    recipe = run.recipe
-    if not recipe.corrections:
-        return dataset
-    rows = Corrections(run.engine, recipe.name).all()
-    taken = take(rows, dataset, recipe.corrections_share, recipe.seed)
-    field = len(taken.dataset.field_labels)
-    run.lineage["corrections_digest"] = taken.digest
-    run.note(
-        corrections_used=taken.used,
-        corrections_dropped=taken.dropped,
-        corrections_digest=taken.digest,
-        field_total=field,
-    )
-    log.info(
-        "corrections: %s to learn from, %s in the field set, %s dropped",
-        *(f"{count:,}" for count in (taken.used, field, taken.dropped)),
-    )
-    return taken.dataset
-
-
-def take(rows: Sequence[Correction], dataset: Dataset, share: float, seed: int) -> Taken:
-    """Choose the corrections to learn from, and the field set.
-
-    Args:
-        rows: Those that were not revoked.
-        dataset: What is trained on without them.
-        share: Of the training images, below 1, that may come from corrections at most.
-        seed: Decides which are left out where there are more.
+        rows: The corrections that were not revoked; None where the recipe asks for none.
+        recipe: ``corrections_share`` is the largest share of an epoch's images, below 1, that
+            may be corrections; where there are more, the seed decides which are left out.
 
     Returns:
         Each is repeated up to MAX_REPEATS times, as far as the share allows.
     """
+    if rows is None:
+        return Corrected(dataset)
     sound = _sound(rows, dataset)
     field = [row for row in sound if int(row.digest, 16) % FIELD_SHARE == 0]
-    learnt = [row for row in sound if int(row.digest, 16) % FIELD_SHARE]
+    used = [row for row in sound if int(row.digest, 16) % FIELD_SHARE]
+    share = recipe.corrections_share
     room = int(len(dataset.train_images) * share / (1 - share))
-    order = np.random.default_rng(seed).permutation(len(learnt))[:room]
-    learnt = [learnt[i] for i in sorted(order)]
-    repeats = min(MAX_REPEATS, room // len(learnt)) if learnt else 0
-    images, labels = _arrays(learnt)
+    order = np.random.default_rng(recipe.seed).permutation(len(used))[:room]
+    used = [used[i] for i in sorted(order)]
+    repeats = min(MAX_REPEATS, room // len(used)) if used else 0
+    images, labels = _arrays(used)
     field_images, field_labels = _arrays(field)
-    return Taken(
+    dropped = len(rows) - len(sound)
+    counts = (f"{count:,}" for count in (len(used), len(field), dropped))
+    log.info("corrections: %s used, %s in the field set, %s dropped", *counts)
+    return Corrected(
         dataset=replace(
             dataset,
             train_images=np.concatenate([dataset.train_images, *[images] * repeats]),
@@ -101,14 +90,14 @@ def take(rows: Sequence[Correction], dataset: Dataset, share: float, seed: int) 
             field_images=field_images,
             field_labels=field_labels,
         ),
-        used=len(learnt),
-        dropped=len(rows) - len(sound),
+        used=len(used),
+        dropped=dropped,
         digest=digest(images, labels, field_images, field_labels),
     )
 
 
 def _sound(rows: Sequence[Correction], dataset: Dataset) -> list[Correction]:
-    """Those that neither stand in the test set nor contradict the training set."""
+    """Those that are not in the test set and do not contradict the training set."""
     if not rows:
         return []
     wanted = {row.digest for row in rows}

@@ -1,4 +1,4 @@
-"""Evaluate: what the trained model does on the test images."""
+"""Evaluate: the trained model, in memory, on the test images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from storage.records import Evaluation
 from tasks.preprocess import Examples
-from tasks.scoring.measure import measure
+from tasks.scoring.statistics import loss_and_confusion
 
 if TYPE_CHECKING:
     import keras
@@ -24,10 +24,10 @@ def evaluate(model: keras.Model, examples: Examples) -> Evaluation:
 
     Args:
         model: Trained.
-        examples: The test set; it decides nothing but the gate.
+        examples: The test set; only the gate may use it.
     """
     predicted = model.predict(examples.inputs, batch_size=1000, verbose=0)
-    evaluation = measure(predicted, examples.labels)
+    evaluation = loss_and_confusion(predicted, examples.labels)
     log.info(
         "test loss %.4f, accuracy %.4f (%s of %s)",
         evaluation.loss,

@@ -1,42 +1,43 @@
-"""Promote: the candidate becomes the champion, or is removed."""
+"""Promote: carry out the gate's decision in the model store."""
 
 import logging
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.records import Decision, Status
-from tasks.record import RunInProgress
-from tasks.scoring.measure import Measurements
+from storage.models.store import ModelStore
+from storage.records import Decision, Outcome, Pointer, Status
+from tasks.stage import Candidate
 
 log = logging.getLogger("digits")
 
 
 @task(cache_policy=NO_CACHE)
-def promote(run: RunInProgress, measurements: Measurements, decision: Decision) -> None:
-    """Carry out the gate's decision and close the run's row.
+def promote(
+    store: ModelStore, candidate: Candidate, seen: Pointer | None, decision: Decision
+) -> Outcome | None:
+    """Make the candidate the champion if the gate accepted it; otherwise remove it.
 
-    If the champion is not the one any more with which the challenger was compared, the run
-    stays open: it has to be scored and decided again.
+    Args:
+        store: Holds both.
+        candidate: The challenger.
+        seen: The pointer to the champion it was compared with.
+        decision: The gate's.
+
+    Returns:
+        How the run ends; None if the champion changed in the meantime, so that the challenger
+        must be compared again.
 
     Raises:
-        RunClosedError: If the run was given up as lost meanwhile; the champion stays.
         ModelStoreError: If the pointer cannot be swapped; the champion stays.
     """
-    run.decided(measurements, decision)
     if not decision.accepted:
-        run.store.discard(run.id)
-        run.finish(Status.REJECTED, decision.reason)
-        return
-    swap = run.store.promote(
-        run.id,
-        run.candidate_digest,
-        measurements.compared_with,
-        actor="retrain",
-        reason=decision.reason,
+        store.discard(candidate.run_id)
+        return Outcome(Status.REJECTED, decision.reason)
+    swap = store.promote(
+        candidate.run_id, candidate.digest, seen, actor="retrain", reason=decision.reason
     )
     if swap is None:
-        log.info("the champion changed meanwhile: comparing again")
-        return
-    run.finish(Status.PROMOTED, decision.reason, generation=swap.generation)
-    run.sync_promotions()
+        log.info("the champion changed in the meantime: comparing again")
+        return None
+    return Outcome(Status.PROMOTED, decision.reason, swap.generation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,30 +12,65 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.models.classifier import GOLDEN, MODEL
-from storage.records import Evaluation
 from tasks.data.dataset import Dataset, digest
-from tasks.record import RunInProgress
 
 if TYPE_CHECKING:
     import keras
 
+    from storage.models.store import ModelStore
+    from storage.provenance import Provenance
+    from storage.recipe import Recipe
+    from storage.records import Evaluation
+    from tasks.corrections import Corrected
+    from tasks.validate import DataCheck
 
-# Enough for each digit to be among them, in the order of any dataset that we know.
+# Enough to include every digit, in the order of any dataset we know.
 GOLDEN_IMAGES = 64
 
 
-@task(cache_policy=NO_CACHE)
-def stage(run: RunInProgress, model: keras.Model, dataset: Dataset, evaluation: Evaluation) -> None:
-    """Write ``model.keras``, ``model.tflite``, golden batch and manifest as this run's candidate.
+@dataclass(frozen=True)
+class Candidate:
+    """A staged model.
 
-    The golden batch is training images with the probabilities that Keras gives them, so that
-    whoever loads the stored model can see that it answers as it did.
+    Args:
+        run_id: The run that made it, which names it in the store.
+        digest: SHA-256 of its manifest, hexadecimal.
+        weights_digest: SHA-256 of its weights, hexadecimal.
+    """
+
+    run_id: str
+    digest: str
+    weights_digest: str
+
+    def columns(self) -> dict[str, object]:
+        """Columns of ``runs``."""
+        return {"weights_digest": self.weights_digest}
+
+
+@task(cache_policy=NO_CACHE)
+def stage(
+    store: ModelStore,
+    run_id: str,
+    model: keras.Model,
+    dataset: Dataset,
+    origin: Mapping[str, object],
+) -> Candidate:
+    """Write ``model.keras``, ``model.tflite``, golden batch and manifest as the run's candidate.
+
+    The golden batch is training images with the probabilities Keras gives them, so that anyone
+    who loads the stored model can check that it still answers the same.
+
+    Args:
+        store: Where to.
+        run_id: Names the candidate.
+        model: Trained.
+        dataset: Its training images are in the golden batch.
+        origin: What the manifest says about the model's origin; see ``origin_of``.
 
     Raises:
-        ModelStoreError: If they cannot be written; nothing is left behind.
+        ModelStoreError: If the files cannot be written; nothing is left behind.
     """
     weights = weights_digest(model)
-    run.staged(weights)
     chosen = np.linspace(0, len(dataset.train_images) - 1, GOLDEN_IMAGES).astype(int)
     images = dataset.train_images[chosen]
 
@@ -44,14 +81,35 @@ def stage(run: RunInProgress, model: keras.Model, dataset: Dataset, evaluation: 
         probabilities = np.asarray(raw(images, training=False))
         np.savez(folder / GOLDEN, images=images, probabilities=probabilities)
 
-    metrics = {"test_correct": evaluation.correct, "test_total": evaluation.total}
-    run.candidate_digest = run.store.stage(run.id, write, {**run.lineage, **metrics})
+    manifest = store.stage(run_id, write, {**origin, "weights_digest": weights})
+    return Candidate(run_id, manifest, weights)
+
+
+def origin_of(
+    recipe: Recipe,
+    provenance: Provenance,
+    corrected: Corrected,
+    check: DataCheck,
+    evaluation: Evaluation,
+) -> dict[str, object]:
+    """What a manifest says about its model's origin: enough to explain and repeat the run."""
+    data = corrected.dataset
+    return {
+        **provenance.columns(),
+        **recipe.columns(),
+        "data_digest": data.digest,
+        "test_digest": data.test_digest,
+        "training_data": check.statistics,
+        **({"corrections_digest": corrected.digest} if corrected.digest else {}),
+        "test_correct": evaluation.correct,
+        "test_total": evaluation.total,
+    }
 
 
 def weights_digest(model: keras.Model) -> str:
     """SHA-256 of dtype, shape and content of all weights, hexadecimal.
 
-    Not of the file: saving the same weights twice gives other bytes.
+    Not of the file: saving the same weights twice gives different bytes.
     """
     return digest(*model.get_weights())
 

@@ -35,17 +35,29 @@ class Epoch:
     duration_s: float
 
 
+@dataclass(frozen=True)
+class LearningCurve:
+    """All epochs of a training, at least one, first epoch first."""
+
+    epochs: tuple[Epoch, ...]
+
+    def columns(self) -> dict[str, object]:
+        """Columns of ``runs``: the last epoch, and the seconds of all."""
+        return {
+            "train_loss": self.epochs[-1].loss,
+            "train_accuracy": self.epochs[-1].accuracy,
+            "fit_s": sum(epoch.duration_s for epoch in self.epochs),
+        }
+
+
 @task(cache_policy=NO_CACHE)
-def train(model: keras.Model, examples: Examples, recipe: Recipe) -> list[Epoch]:
+def train(model: keras.Model, examples: Examples, recipe: Recipe) -> LearningCurve:
     """Fit the model in place.
 
     Args:
         model: Compiled.
         examples: The training examples.
         recipe: Gives epochs, batch size and seed; the seed determines the order.
-
-    Returns:
-        The learning curve.
 
     Raises:
         TrainingDivergedError: If a loss or a weight is not finite after an epoch.
@@ -74,4 +86,4 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> list[Epoch]
         model, examples, epochs=recipe.epochs, batch_size=recipe.batch_size, seed=recipe.seed,
         on_epoch_end=on_epoch_end,
     )  # fmt: skip
-    return curve
+    return LearningCurve(tuple(curve))

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.errors import InvalidDataError
-from tasks.data.dataset import Dataset, digest
+from storage.errors import InvalidDataError, ModelStoreError
+from storage.models.store import ModelStore
+from tasks.data.dataset import Dataset
 
 # Of each digit, in training and test set; and never under this share of the set.
 MIN_IMAGES = {"training": 10, "test": 5}
@@ -27,19 +28,25 @@ class DataCheck:
     """What was found in data that may be trained on.
 
     Args:
-        test_digest: SHA-256 of the test images and labels, hexadecimal.
-        duplicates: Images that stand in the training set, or in the test set, a second time.
+        duplicates: Images that occur a second time in the training set or in the test set.
         statistics: How the training data is distributed; each list adds up to 1.
         pixel_drift: Jensen-Shannon distance, in [0, 1], from the champion's training data:
             of grey levels or of where the ink lies, the larger one; None without a champion.
         label_drift: Likewise of the labels.
     """
 
-    test_digest: str
     duplicates: int
     statistics: Statistics
     pixel_drift: float | None
     label_drift: float | None
+
+    def columns(self) -> dict[str, object]:
+        """Columns of ``runs``."""
+        return {
+            "duplicates": self.duplicates,
+            "pixel_drift": self.pixel_drift,
+            "label_drift": self.label_drift,
+        }
 
 
 @task(cache_policy=NO_CACHE)
@@ -81,12 +88,21 @@ def validate(dataset: Dataset, reference: Statistics | None, max_drift: float) -
     if duplicates:
         log.warning("%s images stand in their set a second time", f"{duplicates:,}")
     return DataCheck(
-        test_digest=digest(dataset.test_images, dataset.test_labels),
         duplicates=duplicates,
         statistics=statistics,
         pixel_drift=pixel_drift,
         label_drift=label_drift,
     )
+
+
+def champion_statistics(store: ModelStore) -> Statistics | None:
+    """How the champion's training data is distributed; None where that is not known."""
+    try:
+        champion = store.read_champion()
+    except ModelStoreError as error:
+        log.warning("drift cannot be measured: %s", error)
+        return None
+    return champion[1].manifest.get("training_data") if champion else None
 
 
 def _check_part(part: str, images: NDArray[Any], labels: NDArray[Any]) -> None:

@@ -56,9 +56,15 @@ class Runs(RunReader):
     def note(self, run_id: str, **values: Any) -> None:
         """Write columns of a running row, and renew its lease.
 
+        With ``test_digest`` the row also gets ``test_uses``: this test set's decisions so far.
+
         Raises:
             RunClosedError: If the row is no longer running.
         """
+        if "test_digest" in values:
+            same = Run.test_digest == values["test_digest"]
+            uses = select(func.count() + 1).where(same, Run.run_id != run_id)
+            values["test_uses"] = uses.scalar_subquery()
         self._write(run_id, **values, lease_expires_at=datetime.now(UTC) + self._lease)
 
     def close(self, run_id: str, status: Status, reason: str, **values: Any) -> None:
@@ -71,19 +77,6 @@ class Runs(RunReader):
         duration_s = (now - self.get(run_id).started_at).total_seconds()
         values |= {"finished_at": now, "duration_s": duration_s}
         self._write(run_id, **values, status=status, reason=reason)
-
-    def decide(self, run_id: str, test_digest: str, **values: Any) -> None:
-        """Write the gate's measurements and decision, and count the uses of the test set.
-
-        Raises:
-            RunClosedError: If the row is no longer running.
-        """
-        uses = (
-            select(func.count() + 1)
-            .where(Run.test_digest == test_digest, Run.run_id != run_id)
-            .scalar_subquery()
-        )
-        self.note(run_id, **values, test_digest=test_digest, test_uses=uses)
 
     def add_epochs(self, run_id: str, epochs: Iterable[tuple[float, float, float]]) -> None:
         """Write a learning curve: loss, accuracy and seconds of each epoch, in order."""

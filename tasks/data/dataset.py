@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,15 @@ class Dataset:
         default_factory=lambda: np.empty((0, 28, 28), dtype=np.uint8)
     )
     field_labels: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
+
+    def columns(self) -> dict[str, object]:
+        """Columns of ``runs``."""
+        return {"data_digest": self.digest, "train_total": len(self.train_images)}
+
+    @cached_property
+    def test_digest(self) -> str:
+        """SHA-256 of the test images and labels, hexadecimal."""
+        return digest(self.test_images, self.test_labels)
 
 
 def digest(*arrays: NDArray[Any]) -> str:

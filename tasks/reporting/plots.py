@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.scoring.measure import Mistake
+from tasks.scoring.values import Mistake
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,8 +92,9 @@ def contact_sheet(images: NDArray[np.uint8], mistakes: Sequence[Mistake]) -> str
     for place, mistake in enumerate(mistakes):
         top, left = place // columns * down + 15, place % columns * across + 4
         sheet[top : top + 28, left : left + 28] = images[mistake.index]
+        caption = f"{mistake.true} as {mistake.predicted}\n{mistake.probability:.3f}"
         axes.text(
-            left + 14, top - 1.5, f"{mistake.true} as {mistake.said}\n{mistake.probability:.3f}",
+            left + 14, top - 1.5, caption,
             ha="center", va="bottom", fontsize=8, color=INK,
         )  # fmt: skip
     axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=255)

@@ -1,1 +1,1 @@
-"""What is measured of a model, and the process that measures stored ones."""
+"""Scoring: the values it produces, the statistics behind them, and the process that scores."""

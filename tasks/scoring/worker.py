@@ -1,92 +1,129 @@
-"""Score stored models on the test set, in a process of its own: ``python -m tasks.scoring.worker``.
+"""Score stored models in a process of their own: ``python -m tasks.scoring.worker``.
 
-It takes the test set on standard input (npz: images, labels; and of the field set field_images,
-field_labels) and, as its one argument, JSON with the models to score: by name a folder and the
-digest of its manifest. It prints JSON: by name an evaluation, the golden difference and how many
-of the field set are right, or the error; and, where challenger and champion both answered, their
-discordant pairs. Neither Prefect nor TensorFlow is imported here.
+Its one argument is REQUEST as JSON: the models to score. Standard input holds the images (npz:
+images, labels, field_images, field_labels). It prints ANSWER as JSON. It imports neither
+Prefect nor TensorFlow.
 """
 
 import io
-import json
 import sys
-from dataclasses import astuple
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from pydantic_core import to_json
 
 from storage.errors import DamagedModelError
 from storage.models.classifier import Classifier, load_classifier
 from storage.models.versions import read_version
-from tasks.scoring.measure import measure, surest_mistakes
+from tasks.scoring.statistics import loss_and_confusion
+from tasks.scoring.values import FieldScore, Mistake, NotScored, Pairs, Score
 
 CHALLENGER, CHAMPION, BEST = "challenger", "champion", "best"
 MISTAKES = 24
 
 
-def score(
-    models: dict[str, tuple[str, str]],
+@dataclass(frozen=True)
+class StoredModel:
+    """A model to score: its folder, and the SHA-256 of its manifest."""
+
+    folder: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the process found.
+
+    Args:
+        scores: One for each model of the request, by the same name.
+        pairs: None unless both challenger and champion answered.
+    """
+
+    scores: dict[str, Score | NotScored]
+    pairs: Pairs | None = None
+
+
+REQUEST = TypeAdapter(dict[str, StoredModel])
+ANSWER = TypeAdapter(Answer)
+
+
+def score_models(
+    models: dict[str, StoredModel],
     images: NDArray[np.uint8],
     labels: NDArray[np.uint8],
-    field_images: NDArray[np.uint8] | None = None,
-    field_labels: NDArray[np.uint8] | None = None,
-) -> dict[str, Any]:
+    field_images: NDArray[np.uint8],
+    field_labels: NDArray[np.uint8],
+) -> Answer:
     """Score each model on the same images.
 
     Args:
-        models: Folder and manifest's digest, by CHALLENGER, CHAMPION or BEST.
-        images: uint8, shape (n, 28, 28).
+        models: By CHALLENGER, CHAMPION or BEST.
+        images: uint8, shape (n, 28, 28): the test set.
         labels: Integers, shape (n,), 0 to 9.
-        field_images: uint8, shape (k, 28, 28): the field set; k may be 0, or it is left out.
+        field_images: uint8, shape (k, 28, 28): the field set; k may be 0.
         field_labels: Integers, shape (k,), 0 to 9.
-
-    Returns:
-        JSON values, as the module says.
     """
-    scores: dict[str, Any] = {}
+    scores: dict[str, Score | NotScored] = {}
     right = {}
-    for name, (folder, digest) in models.items():
+    for name, model in models.items():
         try:
-            if name == CHALLENGER:
-                # How far its golden batch is off is for the gate to judge.
-                classifier = Classifier(read_version(Path(folder), digest))
-            else:
-                classifier = load_classifier(Path(folder), digest)
+            # How far the challenger's golden batch is off is for the gate to judge.
+            classifier = (
+                Classifier(read_version(model.folder, model.digest))
+                if name == CHALLENGER
+                else load_classifier(model.folder, model.digest)
+            )
             probabilities = classifier.probabilities(images)
-            golden_difference = classifier.golden_difference()
-            field_correct = _correct(classifier, field_images, field_labels)
+            scores[name] = Score(
+                loss_and_confusion(probabilities, labels),
+                classifier.golden_difference(),
+                surest_mistakes(probabilities, labels, MISTAKES),
+                _field_score(classifier, field_images, field_labels),
+            )
+            right[name] = probabilities.argmax(axis=1) == labels
         except DamagedModelError as error:
-            scores[name] = {"error": str(error)}
-            continue
-        evaluation = measure(probabilities, labels)
-        right[name] = probabilities.argmax(axis=1) == labels
-        scores[name] = {
-            "loss": evaluation.loss,
-            "confusion": evaluation.confusion,
-            "golden_difference": golden_difference,
-            "field_correct": field_correct,
-            "mistakes": [astuple(m) for m in surest_mistakes(probabilities, labels, MISTAKES)],
-        }
-    if {CHALLENGER, CHAMPION} <= right.keys():
-        scores["only_challenger"] = int((right[CHALLENGER] & ~right[CHAMPION]).sum())
-        scores["only_champion"] = int((right[CHAMPION] & ~right[CHALLENGER]).sum())
-    return scores
+            scores[name] = NotScored(str(error))
+    if not {CHALLENGER, CHAMPION} <= right.keys():
+        return Answer(scores)
+    ours, champions = right[CHALLENGER], right[CHAMPION]
+    return Answer(scores, Pairs(int((ours & ~champions).sum()), int((champions & ~ours).sum())))
 
 
-def _correct(
-    classifier: Classifier, images: NDArray[np.uint8] | None, labels: NDArray[np.uint8] | None
-) -> int:
-    """Images right; one of which an answer is not finite is wrong."""
-    if images is None or labels is None or not len(images):
-        return 0
+def surest_mistakes(
+    probabilities: NDArray[np.float32], labels: NDArray[np.integer], limit: int
+) -> tuple[Mistake, ...]:
+    """The most confident wrong answers, most confident first.
+
+    Args:
+        probabilities: float32, shape (n, 10), one column per digit.
+        labels: Integers, shape (n,), 0 to 9: the true digits.
+        limit: At most this many.
+    """
+    answers = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(answers != labels)
+    surest = wrong[np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")][:limit]
+    return tuple(
+        Mistake(int(i), int(labels[i]), int(answers[i]), float(probabilities[i, answers[i]]))
+        for i in surest
+    )
+
+
+def _field_score(
+    classifier: Classifier, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> FieldScore | None:
+    """An answer that is not finite counts as wrong."""
+    if not len(images):
+        return None
     probabilities = classifier.probabilities(images)
     finite = np.isfinite(probabilities).all(axis=1)
-    return int((finite & (probabilities.argmax(axis=1) == labels)).sum())
+    correct = int((finite & (probabilities.argmax(axis=1) == labels)).sum())
+    return FieldScore(correct, len(images))
 
 
 if __name__ == "__main__":
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as test_set:
-        answer = score(json.loads(sys.argv[1]), **test_set)
-    sys.stdout.write(json.dumps(answer))
+        answer = score_models(REQUEST.validate_json(sys.argv[1]), **test_set)
+    sys.stdout.buffer.write(to_json(answer, inf_nan_mode="constants"))

@@ -63,7 +63,7 @@ def test_a_model_below_the_minimum_is_rejected_and_the_champion_stays(home):
     _, row = rows(home)
     assert (state.type.value, state.name) == ("COMPLETED", "Rejected")
     assert state.message == row["reason"]
-    assert "required at least 0.999 (999)" in row["reason"]
+    assert "required at least 0.999 (999 correct)" in row["reason"]
     assert row["status"] == "rejected"
     assert row["test_loss"] > 0, "a rejected run is measured all the same"
     assert (home / "models/mnist-5k/champion.json").read_bytes() == champion
@@ -120,13 +120,14 @@ def test_the_server_knows_the_run_by_its_name_tags_and_artifacts(home):
     assert flow_run.state_name == "Promoted"
     assert set(flow_run.tags) == {"promoted", "mnist-5k", "mlp"}
     artifacts = artifacts_of(state)
-    assert set(artifacts) == {"report", "leaderboard", "champion", "progress"}
-    assert f"{row['test_correct']} of 1,000 right" in artifacts["report"]["data"]
-    assert artifacts["report"]["data"].count("data:image/png;base64,") == 3
-    assert accuracy in artifacts["leaderboard"]["data"]
+    keys = {"report-mnist-5k", "leaderboard-mnist-5k", "champion-mnist-5k"}
+    assert set(artifacts) == keys | {"progress"}
+    assert f"{row['test_correct']} of 1,000 correct" in artifacts["report-mnist-5k"]["data"]
+    assert artifacts["report-mnist-5k"]["data"].count("data:image/png;base64,") == 3
+    assert accuracy in artifacts["leaderboard-mnist-5k"]["data"]
     assert artifacts["progress"]["data"] == 100
     report = home / "reports" / f"{row['run_id']}.md"
-    assert report.read_text() == artifacts["report"]["data"]
+    assert report.read_text() == artifacts["report-mnist-5k"]["data"]
 
 
 def test_learning_curve_and_digits_stand_in_the_tables(home):
@@ -204,7 +205,7 @@ def test_what_was_rolled_back_does_not_come_back_the_next_night(home):
     state = run()
 
     assert state.name == "Rejected"
-    assert "rollback: anna@here did" in state.message
+    assert "rollback: rolled back by anna@here on " in state.message
     assert "it looks odd" in state.message
     assert store.champion().generation == 3
 
@@ -323,11 +324,11 @@ def test_the_flow_refuses_what_is_out_of_bounds_before_it_runs(home, parameters)
 
 def test_the_flow_file_is_short_and_shows_the_steps_in_their_order():
     text = (PROJECT / "flows/retrain.py").read_text()
-    steps = ["record", "load", "validate", "preprocess", "build", "train", "evaluate", "stage",
-             "score", "gate", "promote", "report", "announce"]  # fmt: skip
+    steps = ["journal", "load", "validate", "add_corrections", "preprocess", "build", "train",
+             "evaluate", "stage", "compare", "gate", "promote", "report", "announce"]  # fmt: skip
 
     assert len(text.splitlines()) <= 80
-    body = text[text.index("with record(") :]
+    body = text[text.index("with journal(") :]
     positions = [body.index(f"{step}(") for step in steps]
     assert positions == sorted(positions)
 

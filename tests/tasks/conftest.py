@@ -1,6 +1,7 @@
 """Real digits, networks trained on a few of them, runs that store them, and IDX files."""
 
 import gzip
+import itertools
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,20 +15,19 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
+from storage.models.backends import LocalFolder
+from storage.models.store import ModelStore, open_store
 from storage.recipe import Recipe
-from storage.records import Decision, Evaluation, Status
-from storage.settings import Settings, read_settings
+from storage.records import Evaluation
+from storage.settings import Settings
 from tasks.build import build
 from tasks.data.dataset import Dataset, digest
 from tasks.data.idx import FILES, IMAGES_MAGIC, LABELS_MAGIC
 from tasks.evaluate import evaluate
 from tasks.load import load
 from tasks.preprocess import Examples, preprocess
-from tasks.record import RunInProgress
-from tasks.scoring.measure import Measurements, Score
-from tasks.stage import stage, weights_digest
-from tasks.train import Epoch, train
-from tasks.validate import validate
+from tasks.stage import Candidate, stage
+from tasks.train import LearningCurve, train
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Trained:
     dataset: Dataset
     test: Examples
     model: Any
-    curve: list[Epoch]
+    curve: LearningCurve
     evaluation: Evaluation
 
 
@@ -110,15 +110,32 @@ def stored(mlp: Trained, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         random = np.random.default_rng(number)
         weights = [w + random.normal(0, noise, w.shape) for w in mlp.model.get_weights()]
         model.set_weights(weights)
-        settings = read_settings({"DIGITS_HOME": str(tmp_path_factory.mktemp(name))})
-        run = RunInProgress(mlp.recipe, settings)
+        store = ModelStore(LocalFolder(tmp_path_factory.mktemp(name)), "mine")
+        candidate = stage.fn(store, name, model, mlp.dataset, {})
         evaluation = evaluate.fn(model, mlp.test)
-        stage.fn(run, model, mlp.dataset, evaluation)
         answers = model.predict(mlp.test.inputs, verbose=0).argmax(axis=1)
-        made[name] = Stored(run.store.candidate(run.id), weights_digest(model), evaluation, answers)
+        folder = store.candidate(name)
+        made[name] = Stored(folder, candidate.weights_digest, evaluation, answers)
     assert made["good"].evaluation.correct > made["rough"].evaluation.correct
     assert made["rough"].evaluation.correct > made["poor"].evaluation.correct
     return made
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """A candidate in a store, as it is before the comparison."""
+
+    recipe: Recipe
+    store: ModelStore
+    candidate: Candidate
+
+    @property
+    def id(self) -> str:
+        return self.candidate.run_id
+
+    @property
+    def folder(self) -> Path:
+        return self.store.candidate(self.id)
 
 
 @pytest.fixture
@@ -127,45 +144,45 @@ def challenge(
     new_recipe: Callable[..., Recipe],
     mnist_5k: Dataset,
     stored: dict[str, Stored],
-) -> Callable[..., RunInProgress]:
-    """A run as it is before scoring, whose candidate is one of ``stored``."""
+) -> Callable[..., Challenge]:
+    """Stage one of ``stored`` as the candidate of a run."""
+    numbers = itertools.count(1)
 
-    def begin(name: str, **recipe: Any) -> RunInProgress:
+    def begin(name: str, run_id: str | None = None, **recipe: Any) -> Challenge:
         network = stored[name]
-        usual = {"dataset": "mine", "min_accuracy": 0.1, "min_recall": 0.0}
-        run = RunInProgress(new_recipe(**{**usual, **recipe}), settings)
-        run.loaded(mnist_5k)
-        run.checked(validate.fn(mnist_5k, None, 0.0))
-        run.staged(network.weights_digest)
+        usual = {"name": "mine", "min_accuracy": 0.1, "min_recall": 0.0}
+        made = new_recipe(**{**usual, **recipe})
+        store = open_store(settings, made.name)
+        run_id = run_id or f"20261125-020000-{next(numbers):06x}"
 
         def write(folder: Path) -> None:
             for file in ("model.keras", "model.tflite", "golden.npz"):
                 shutil.copy(network.folder / file, folder)
 
-        counts = network.evaluation.correct, network.evaluation.total
-        metrics = dict(zip(("test_correct", "test_total"), counts, strict=True))
-        run.candidate_digest = run.store.stage(run.id, write, {**run.lineage, **metrics})
-        return run
+        origin = {
+            "weights_digest": network.weights_digest,
+            "test_digest": mnist_5k.test_digest,
+            "test_correct": network.evaluation.correct,
+            "test_total": network.evaluation.total,
+        }
+        manifest = store.stage(run_id, write, origin)
+        return Challenge(made, store, Candidate(run_id, manifest, network.weights_digest))
 
     return begin
 
 
 @pytest.fixture
-def promoted(
-    challenge: Callable[..., RunInProgress], stored: dict[str, Stored]
-) -> Callable[..., RunInProgress]:
-    """A run whose candidate became the champion, whatever a gate would have said."""
+def promoted(challenge: Callable[..., Challenge]) -> Callable[..., Challenge]:
+    """Make one of ``stored`` the champion, whatever a gate would have said."""
 
-    def begin(name: str, **recipe: Any) -> RunInProgress:
-        run = challenge(name, **recipe)
-        evaluation = stored[name].evaluation
-        run.decided(Measurements(evaluation, Score(evaluation, 0.0)), Decision(()))
-        seen = run.store.champion()
-        swap = run.store.promote(run.id, run.candidate_digest, seen, actor="test", reason="asked")
+    def begin(name: str, **recipe: Any) -> Challenge:
+        made = challenge(name, **recipe)
+        seen = made.store.champion()
+        swap = made.store.promote(
+            made.id, made.candidate.digest, seen, actor="test", reason="asked"
+        )
         assert swap is not None
-        run.finish(Status.PROMOTED, "asked", generation=swap.generation)
-        run.sync_promotions()
-        return run
+        return made
 
     return begin
 

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from storage.errors import InvalidDataError
+from storage.models.backends import LocalFolder
+from storage.models.store import ModelStore
 from storage.recipe import Recipe
 from tasks.data.dataset import Dataset
-from tasks.validate import DataCheck, validate
+from tasks.validate import DataCheck, champion_statistics, validate
 
 
 def with_images(
@@ -145,3 +148,22 @@ def test_statistics_from_which_nothing_can_be_measured_refuse_rather_than_pass(
     missing = {name: [math.nan] * len(shares) for name, shares in good.statistics.items()}
     with pytest.raises(InvalidDataError, match="received nan "):
         validate.fn(few, missing, 1.0)
+
+
+def test_the_champions_statistics_are_read_from_its_manifest_where_it_has_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ModelStore(LocalFolder(tmp_path), "mine")
+    assert champion_statistics(store) is None
+
+    def promote(run_id: str, origin: dict[str, object]) -> None:
+        digest = store.stage(run_id, lambda folder: (folder / "model.tflite").touch(), origin)
+        store.promote(run_id, digest, store.champion(), actor="test", reason="")
+
+    promote("20260101-000000-aaaaaa", {})  # of a release that did not describe its data
+    assert champion_statistics(store) is None
+    promote("20260102-000000-aaaaaa", {"training_data": {"labels": [0.5, 0.5]}})
+    assert champion_statistics(store) == {"labels": [0.5, 0.5]}
+    (store.version("20260102-000000-aaaaaa") / "model.tflite").write_bytes(b"damaged")
+    assert champion_statistics(store) is None
+    assert "drift cannot be measured: " in caplog.text

@@ -8,12 +8,12 @@ from storage.records import Evaluation
 from tasks.build import build
 from tasks.evaluate import evaluate
 from tasks.gate import gate
-from tasks.scoring.measure import Measurements, Score
+from tasks.scoring.values import Measurements, Score
 
 
 def test_a_network_has_learnt_something_from_a_few_digits(trained) -> None:
-    first, *_, last = trained.curve
-    assert len(trained.curve) == trained.recipe.epochs
+    first, *_, last = trained.curve.epochs
+    assert len(trained.curve.epochs) == trained.recipe.epochs
     assert last.loss < first.loss
     assert last.accuracy > first.accuracy
     assert trained.evaluation.correct > 500  # of 1,000; guessing gives 100
@@ -48,4 +48,5 @@ def test_a_network_that_answers_nan_is_measured_and_rejected(trained) -> None:
     assert not math.isfinite(evaluation.loss)
     assert evaluation.finite_loss is None
     recipe = replace(trained.recipe, min_accuracy=0.0, min_recall=0.0)
-    assert not gate.fn(Measurements(evaluation, Score(evaluation, 0.0)), recipe).accepted
+    found = Measurements("cd" * 32, evaluation, Score(evaluation, 0.0))
+    assert not gate.fn(found, recipe).accepted

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from storage.recipe import Recipe
 from storage.records import Decision, Evaluation, Rule, Swap, SwapKind
 from tasks.gate import gate
-from tasks.scoring.measure import Measurements, Score
+from tasks.scoring.values import Measurements, NotScored, Score
 
 NAMES = ["finite", "accuracy", "digit recall", "faithful", "champion", "rollback"]
 ROLLBACK = Swap(
@@ -37,7 +37,8 @@ def evaluation(correct: int, total: int, loss: float = 0.1) -> Evaluation:
 
 def measured(found: Evaluation, golden: float = 1e-7, **others: object) -> Measurements:
     """A first run whose stored model does what Keras said of it, but for what is given."""
-    return Measurements(**{"trained": found, "challenger": Score(found, golden), **others})
+    values = {"test_digest": "cd" * 32, "trained": found, "challenger": Score(found, golden)}
+    return Measurements(**{**values, **others})
 
 
 def rule(decision: Decision, name: str) -> Rule:
@@ -115,8 +116,8 @@ def test_confident_is_stricter_and_says_so(new_recipe: Callable[..., Recipe]) ->
     assert plain.accepted
     assert not confident.accepted
     assert confident.reason == (
-        "accuracy: 9,710 of 10,000 right (95 % interval 0.9675 to 0.9742), required at least"
-        " 0.97 (9,700), and the lower bound of the interval too"
+        "accuracy: 9,710 of 10,000 correct (95% interval 0.9675 to 0.9742), required at least"
+        " 0.97 (9,700 correct), and so must the interval's lower bound"
     )
     assert gate.fn(
         measured(evaluation(9_740, 10_000)), new_recipe(min_accuracy=0.97, confident=True)
@@ -139,7 +140,7 @@ def test_one_digit_that_is_not_found_often_enough_is_enough_to_reject(
     assert gate.fn(with_found(80), recipe).accepted
     blind = gate.fn(with_found(79), recipe)
     assert [r.name for r in blind.rules if not r.passed] == ["digit recall"]
-    assert rule(blind, "digit recall").measured == f"worst is {worst} with 0.7900 (79 of 100)"
+    assert rule(blind, "digit recall").measured == f"lowest for {worst}: 0.7900 (79 of 100)"
 
 
 @pytest.mark.parametrize("missing", range(10))
@@ -152,7 +153,7 @@ def test_a_digit_that_was_never_measured_rejects_even_where_no_recall_is_asked_f
     found = measured(Evaluation(0.1, tuple(map(tuple, rows))))
     decision = gate.fn(found, new_recipe(min_accuracy=0.0, min_recall=0.0))
     assert [r.name for r in decision.rules if not r.passed] == ["digit recall"]
-    assert rule(decision, "digit recall").measured == "9 of 10 digits measured"
+    assert rule(decision, "digit recall").measured == "the test set has only 9 of 10 digits"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_a_stored_model_whose_loss_is_not_finite_rejects(
         evaluation(950, 1000), challenger=Score(evaluation(950, 1000, loss=number), 0.0)
     )
     decision = gate.fn(found, new_recipe())
-    assert decision.reason == f"finite: test loss {number}, required finite answers and loss"
+    assert decision.reason == f"finite: test loss {number}, required finite loss and probabilities"
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
@@ -208,7 +209,9 @@ def test_a_golden_batch_that_is_not_finite_rejects_and_the_reason_shows_it(
 def test_a_stored_model_that_gives_no_answer_rejects_with_what_it_said(
     new_recipe: Callable[..., Recipe],
 ) -> None:
-    found = measured(evaluation(1000, 1000), challenger="model.tflite: expected the SHA-256 ab")
+    found = measured(
+        evaluation(1000, 1000), challenger=NotScored("model.tflite: expected the SHA-256 ab")
+    )
     decision = gate.fn(found, new_recipe(min_accuracy=0.0))
     assert not decision.accepted
     assert decision.reason == (
@@ -232,11 +235,11 @@ def test_weights_that_a_person_rolled_back_are_not_promoted_again(
     decision = gate.fn(perfect, new_recipe())
     assert [r.name for r in decision.rules if not r.passed] == ["rollback"]
     assert decision.reason == (
-        "rollback: anna did on 2026-11-02: it takes sevens for ones,"
-        " required weights that nobody has rolled back"
+        "rollback: rolled back by anna on 2026-11-02: it takes sevens for ones,"
+        " required weights that were never rolled back"
     )
     silent = gate.fn(replace(perfect, rolled_back=replace(ROLLBACK, reason="")), new_recipe())
-    assert rule(silent, "rollback").measured == "anna did on 2026-11-02"
+    assert rule(silent, "rollback").measured == "rolled back by anna on 2026-11-02"
 
 
 def test_a_first_run_that_meets_all_other_rules_is_accepted_with_words_for_each(
@@ -246,16 +249,16 @@ def test_a_first_run_that_meets_all_other_rules_is_accepted_with_words_for_each(
     assert decision.accepted
     assert [r.name for r in decision.rules] == NAMES
     assert [(r.required, r.measured) for r in decision.rules] == [
-        ("finite answers and loss", "test loss 0.0954"),
+        ("finite loss and probabilities", "test loss 0.0954"),
         (
-            "at least 0.97 (9,700)",
-            "9,712 of 10,000 right (95 % interval 0.9677 to 0.9744)",
+            "at least 0.97 (9,700 correct)",
+            "9,712 of 10,000 correct (95% interval 0.9677 to 0.9744)",
         ),
-        ("at least 0.8 of each digit", "worst is 2 with 0.9710 (971 of 1,000)"),
+        ("at least 0.8 for every digit", "lowest for 2: 0.9710 (971 of 1,000)"),
         (
-            "9,712 right as in Keras, golden batch within 0.0001",
-            "9,712 right, golden batch within 1e-07",
+            "9,712 correct as in Keras, golden batch within 0.0001",
+            "9,712 correct, golden batch within 1e-07",
         ),
-        ("not worse than the champion", "there is no champion yet"),
-        ("weights that nobody has rolled back", "nobody has"),
+        ("not worse than the champion", "no champion yet"),
+        ("weights that were never rolled back", "never rolled back"),
     ]

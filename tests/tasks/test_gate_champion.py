@@ -14,7 +14,7 @@ from storage.models.history import History
 from storage.recipe import Recipe
 from storage.records import Decision, Evaluation, Pointer, Swap, SwapKind
 from tasks.gate import gate
-from tasks.scoring.measure import Measurements, Score
+from tasks.scoring.values import Measurements, NotScored, Pairs, Score
 
 SEEN = Pointer(4, "20261101-020000-abcdef", "ab" * 32)
 TOTAL = 1000
@@ -36,12 +36,12 @@ def compared(ours: int, theirs: int, alone: int | None = None, **others: object)
     alone = max(ours - theirs, 0) if alone is None else alone
     challenger = score(ours)
     values = {
+        "test_digest": "cd" * 32,
         "trained": challenger.evaluation,
         "challenger": challenger,
         "champion": score(theirs),
         "compared_with": SEEN,
-        "only_challenger": alone,
-        "only_champion": alone - (ours - theirs),
+        "pairs": Pairs(alone, alone - (ours - theirs)),
     }
     return Measurements(**{**values, **others})
 
@@ -67,8 +67,10 @@ def test_not_worse_names_the_champion_both_counts_and_who_was_right_alone(
     new_recipe: Callable[..., Recipe],
 ) -> None:
     required, measured = said(gate.fn(compared(951, 950, alone=9), new_recipe()))
-    assert required == f"not worse than {SEEN.version} (at least 950)"
-    assert measured == "951 right against 950, of which alone 9 against 8"
+    assert required == f"at least 950 correct (not worse than {SEEN.version})"
+    assert measured == (
+        "951 correct vs. 950 for the champion (only challenger right: 9, only champion right: 8)"
+    )
 
 
 @given(ours_alone=st.integers(0, 120), theirs_alone=st.integers(0, 120))
@@ -82,7 +84,7 @@ def test_better_is_one_sided_exact_mcnemar_below_five_percent(
     found = compared(both + ours_alone, both + theirs_alone, alone=ours_alone)
     decision = gate.fn(found, new_recipe(champion_rule="better"))
     assert failed(decision) == ([] if tail < Fraction(5, 100) else ["champion"])
-    assert said(decision)[1].endswith(f"p {float(tail):.3g}")
+    assert said(decision)[1].endswith(f"p = {float(tail):.3g}")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,10 @@ def test_non_inferior_is_measured_from_the_better_of_the_champion_and_the_best_e
     decision = gate.fn(found, new_recipe(champion_rule="non-inferior", margin=margin))
     anchor = max(theirs, best or 0)
     assert failed(decision) == ([] if ours >= anchor - margin else ["champion"])
-    assert f"at least {anchor - margin:,}: the best ever less {margin}" in said(decision)[0]
+    assert said(decision)[0] == (
+        f"at least {anchor - margin:,} correct (not inferior to {SEEN.version}:"
+        f" at most {margin} below the best champion so far)"
+    )
 
 
 def test_in_ten_nights_small_losses_do_not_add_up(new_recipe: Callable[..., Recipe]) -> None:
@@ -128,7 +133,7 @@ def test_in_ten_nights_small_losses_do_not_add_up(new_recipe: Callable[..., Reci
                 compared_with=champion.pointer,
             )
         else:
-            found = Measurements(score(ours).evaluation, score(ours))
+            found = Measurements("cd" * 32, score(ours).evaluation, score(ours))
         if gate.fn(found, recipe).accepted:
             version = f"night-{night}"
             by_version[version] = ours
@@ -155,34 +160,38 @@ def test_in_ten_nights_small_losses_do_not_add_up(new_recipe: Callable[..., Reci
 @pytest.mark.parametrize(
     "champion",
     [
-        "model.tflite: expected the SHA-256 ab",
+        NotScored("model.tflite: expected the SHA-256 ab"),
         score(900, loss=math.nan),
         score(900, loss=math.inf),
     ],
 )
 def test_a_champion_that_cannot_be_scored_rejects_and_the_reason_names_the_way_out(
-    new_recipe: Callable[..., Recipe], rule: str, champion: Score | str
+    new_recipe: Callable[..., Recipe], rule: str, champion: Score | NotScored
 ) -> None:
     found = compared(1000, 900, champion=champion)
     decision = gate.fn(found, new_recipe(champion_rule=rule))
     assert failed(decision) == ["champion"]
     assert "`digits rollback`" in decision.reason
-    why = champion if isinstance(champion, str) else "its test loss is not finite"
+    why = getattr(champion, "reason", "its test loss is not finite")
     assert f"cannot be scored: {why}" in decision.reason
 
 
 def test_a_store_whose_champion_is_not_even_known_rejects_too(
     new_recipe: Callable[..., Recipe],
 ) -> None:
-    found = compared(1000, 900, champion="champion.json: expected JSON", compared_with=None)
+    found = compared(
+        1000, 900, champion=NotScored("champion.json: expected JSON"), compared_with=None
+    )
     decision = gate.fn(found, new_recipe())
     assert failed(decision) == ["champion"]
     assert said(decision)[0] == "not worse than the champion"
 
 
-@pytest.mark.parametrize("best", ["manifest.json: expected a file", score(990, loss=math.inf)])
+@pytest.mark.parametrize(
+    "best", [NotScored("manifest.json: expected a file"), score(990, loss=math.inf)]
+)
 def test_a_best_ever_that_cannot_be_scored_rejects_where_it_is_the_anchor(
-    new_recipe: Callable[..., Recipe], best: Score | str
+    new_recipe: Callable[..., Recipe], best: Score | NotScored
 ) -> None:
     found = compared(1000, 900, best=best)
     decision = gate.fn(found, new_recipe(champion_rule="non-inferior", margin=3))
@@ -193,7 +202,7 @@ def test_a_best_ever_that_cannot_be_scored_rejects_where_it_is_the_anchor(
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("missing", ["champion", "only_challenger", "only_champion"])
+@pytest.mark.parametrize("missing", ["champion", "pairs"])
 def test_a_comparison_of_which_a_part_is_missing_rejects(
     new_recipe: Callable[..., Recipe], rule: str, missing: str
 ) -> None:
@@ -212,7 +221,7 @@ def test_a_champion_whose_golden_batch_is_off_is_no_measure(
 
 
 SCORES = st.one_of(
-    st.just("it is damaged"),
+    st.just(NotScored("it is damaged")),
     st.builds(
         score,
         correct=st.integers(0, 40),
@@ -227,15 +236,15 @@ SCORES = st.one_of(
 def test_whatever_was_measured_every_rule_has_words_and_only_what_is_whole_is_accepted(
     new_recipe: Callable[..., Recipe], data: st.DataObject
 ) -> None:
-    pairs = st.one_of(st.none(), st.integers(0, 40))
+    pairs = st.one_of(st.none(), st.builds(Pairs, st.integers(0, 40), st.integers(0, 40)))
     found = Measurements(
+        test_digest="cd" * 32,
         trained=data.draw(SCORES.filter(lambda one: isinstance(one, Score))).evaluation,
         challenger=data.draw(SCORES),
         champion=data.draw(st.one_of(st.none(), SCORES)),
         best=data.draw(st.one_of(st.none(), SCORES)),
         compared_with=data.draw(st.sampled_from([None, SEEN])),
-        only_challenger=data.draw(pairs),
-        only_champion=data.draw(pairs),
+        pairs=data.draw(pairs),
     )
     recipe = new_recipe(
         champion_rule=data.draw(st.sampled_from(RULES)),
@@ -250,7 +259,7 @@ def test_whatever_was_measured_every_rule_has_words_and_only_what_is_whole_is_ac
         assert isinstance(rule.passed, bool)
     if decision.accepted:
         assert isinstance(found.challenger, Score)
-        assert not isinstance(found.champion, str)
+        assert not isinstance(found.champion, NotScored)
         for one in (found.challenger, found.champion):
             if one is not None:
                 assert math.isfinite(one.evaluation.loss)

@@ -14,21 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from storage.models.store import open_store
 from storage.recipe import Recipe
-from storage.records import Decision, Evaluation, Pointer, Rule
+from storage.records import Decision, Evaluation, Pointer
 from storage.settings import Settings
 from tasks.build import build
+from tasks.compare import compare
 from tasks.data.dataset import Dataset, digest
 from tasks.evaluate import evaluate
 from tasks.gate import gate
+from tasks.journal import Journal, journal
 from tasks.preprocess import preprocess
 from tasks.promote import promote
-from tasks.record import RunInProgress, record
-from tasks.score import score
-from tasks.scoring.measure import Measurements, Score
-from tasks.stage import stage
+from tasks.stage import Candidate, stage
 from tasks.train import train
-from tasks.validate import validate
 
 
 @pytest.fixture
@@ -75,32 +74,36 @@ def evaluated(model: Any, data: Dataset) -> Evaluation:
     return evaluate.fn(model, test)
 
 
-def staged(run: RunInProgress, model: Any, data: Dataset, trained: Evaluation) -> None:
-    run.loaded(data)
-    run.checked(validate.fn(data, None, 1.0))
-    stage.fn(run, model, data, trained)
-
-
-def decided(run: RunInProgress, data: Dataset, trained: Evaluation) -> Decision:
+def decided(
+    run: Journal, recipe: Recipe, candidate: Candidate, data: Dataset, trained: Evaluation
+) -> Decision:
     """The rest of the flow."""
-    found = score.fn(run, data, trained)
-    decision = gate.fn(found, run.recipe)
-    promote.fn(run, found, decision)
+    found = run.note(compare.fn(run.store, candidate, data, trained, recipe))
+    decision = run.note(gate.fn(found, recipe))
+    run.close(promote.fn(run.store, candidate, found.compared_with, decision))
     return decision
 
 
-def past_the_gate(recipe: Recipe, settings: Settings, model: Any, mlp) -> Pointer:
+def staged(run: Journal, model: Any, data: Dataset) -> Candidate:
+    return run.note(stage.fn(run.store, run.id, model, data, origin(data)))
+
+
+def origin(data: Dataset) -> dict[str, object]:
+    """What History needs to find the best champion so far."""
+    return {"test_digest": data.test_digest, "test_correct": 999, "test_total": 1000}
+
+
+def past_the_gate(recipe: Recipe, settings: Settings, model: Any, data: Dataset) -> Pointer:
     """A champion that no gate has seen, as a release without one might have left it."""
-    with record(recipe, settings) as run:
-        staged(run, model, mlp.dataset, mlp.evaluation)
-        seen = run.store.champion()
-        found = Measurements(mlp.evaluation, Score(mlp.evaluation, 0.0), compared_with=seen)
-        yes = Rule("accuracy", "anything", "it was asked for", passed=True)
-        promote.fn(run, found, Decision((yes,)))
-    return run.store.champion()
+    store = open_store(settings, recipe.name)
+    seen = store.champion()
+    run_id = f"20260101-00000{seen.generation if seen else 0}-abcdef"
+    candidate = stage.fn(store, run_id, model, data, origin(data))
+    swap = store.promote(run_id, candidate.digest, seen, actor="test", reason="it was asked for")
+    return swap.pointer
 
 
-def row_of(sql: sqlite3.Connection, run: RunInProgress) -> dict[str, Any]:
+def row_of(sql: sqlite3.Connection, run: Journal) -> dict[str, Any]:
     """The row of a run, after each value of each row was seen to be finite, a text or nothing."""
     for row in sql.execute("SELECT * FROM runs"):
         for name, value in dict(row).items():
@@ -121,8 +124,8 @@ def test_weights_and_the_loss_of_an_epoch_that_are_not_finite_end_the_run(
         examples = replace(examples, pixels=pixels)
     else:
         model.compile("sgd", loss=lambda true, said: math.nan * (true - said))
-    with record(recipe, settings) as run:
-        run.trained(train.fn(model, examples, recipe))
+    with journal(recipe, settings) as run:
+        run.note(train.fn(model, examples, recipe))
     row = row_of(sql, run)
     assert row["status"] == "failed"
     assert row["reason"].startswith("expected finite loss and weights after epoch 1")
@@ -141,9 +144,9 @@ def test_a_network_with_such_a_weight_is_rejected_through_the_whole_chain(
 ) -> None:
     trained = evaluated(networks[network], mnist_5k)
     assert not math.isfinite(trained.loss)
-    with record(recipe, settings) as run:
-        staged(run, networks[network], mnist_5k, trained)
-        decision = decided(run, mnist_5k, trained)
+    with journal(recipe, settings) as run:
+        candidate = staged(run, networks[network], mnist_5k)
+        decision = decided(run, recipe, candidate, mnist_5k, trained)
     failed = {rule.name for rule in decision.rules if not rule.passed}
     assert {"finite", "faithful"} <= failed
     row = row_of(sql, run)
@@ -165,9 +168,9 @@ def test_one_answer_of_the_stored_model_that_is_nan_rejects_though_keras_saw_non
     network = networks["the marked image overflows"]
     trained = evaluated(network, mnist_5k)
     assert math.isfinite(trained.loss)
-    with record(recipe, settings) as run:
-        staged(run, network, marked, trained)
-        decision = decided(run, marked, trained)
+    with journal(recipe, settings) as run:
+        candidate = staged(run, network, marked)
+        decision = decided(run, recipe, candidate, marked, trained)
     # The zero's answer is NaN and counts as a zero: the count does not show it.
     assert [rule.name for rule in decision.rules if not rule.passed] == ["finite"]
     row = row_of(sql, run)
@@ -186,22 +189,17 @@ def test_one_answer_of_keras_that_is_nan_rejects_though_the_stored_model_gives_n
     trained = evaluated(network, marked)
     assert math.isnan(trained.loss)
     assert trained.correct == evaluated(network, mnist_5k).correct
-    with record(recipe, settings) as run:
-        staged(run, network, mnist_5k, trained)
-        decision = decided(run, mnist_5k, trained)
+    with journal(recipe, settings) as run:
+        candidate = staged(run, network, mnist_5k)
+        decision = decided(run, recipe, candidate, mnist_5k, trained)
     assert not decision.accepted
     assert row_of(sql, run)["status"] == "rejected"
     assert run.store.champion() is None
 
 
 def test_a_golden_batch_that_holds_nan_rejects(
-    challenge: Callable[..., RunInProgress],
-    sql: sqlite3.Connection,
-    mnist_5k: Dataset,
-    stored,
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection, mnist_5k: Dataset, stored
 ) -> None:
-    run = challenge("good")
-    run.store.discard(run.id)
     golden = dict(np.load(stored["good"].folder / "golden.npz"))
     golden["probabilities"][5, 5] = math.nan
 
@@ -210,8 +208,10 @@ def test_a_golden_batch_that_holds_nan_rejects(
             shutil.copy(stored["good"].folder / file, folder)
         np.savez(folder / "golden.npz", **golden)
 
-    run.candidate_digest = run.store.stage(run.id, write, run.lineage)
-    decision = decided(run, mnist_5k, stored["good"].evaluation)
+    with journal(recipe, settings) as run:
+        digest = run.store.stage(run.id, write, {})
+        candidate = Candidate(run.id, digest, stored["good"].weights_digest)
+        decision = decided(run, recipe, candidate, mnist_5k, stored["good"].evaluation)
     assert "golden batch within nan" in decision.reason
     row = row_of(sql, run)
     assert row["status"] == "rejected"
@@ -230,17 +230,17 @@ def test_a_champion_that_answers_nan_is_no_measure_and_stays_until_a_person_roll
     recipe: Recipe,
     settings: Settings,
     sql: sqlite3.Connection,
-    mlp,
+    mnist_5k: Dataset,
     marked: Dataset,
     networks: dict[str, Any],
     network: str,
     said: str,
 ) -> None:
-    champion = past_the_gate(recipe, settings, networks[network], mlp)
+    champion = past_the_gate(recipe, settings, networks[network], mnist_5k)
     trained = evaluated(networks["good"], marked)
-    with record(recipe, settings) as run:
-        staged(run, networks["good"], marked, trained)
-        decision = decided(run, marked, trained)
+    with journal(recipe, settings) as run:
+        candidate = staged(run, networks["good"], marked)
+        decision = decided(run, recipe, candidate, marked, trained)
     assert [rule.name for rule in decision.rules if not rule.passed] == ["champion"]
     row = row_of(sql, run)
     assert (row["status"], row["champion_version"]) == ("rejected", champion.version)
@@ -255,17 +255,17 @@ def test_a_best_ever_that_answers_nan_is_no_anchor(
     recipe: Recipe,
     settings: Settings,
     sql: sqlite3.Connection,
-    mlp,
+    mnist_5k: Dataset,
     marked: Dataset,
     networks: dict[str, Any],
 ) -> None:
     anchored = replace(recipe, champion_rule="non-inferior", margin=1000)
-    past_the_gate(recipe, settings, networks["the marked image overflows"], mlp)
-    champion = past_the_gate(recipe, settings, networks["good"], mlp)
+    past_the_gate(recipe, settings, networks["the marked image overflows"], mnist_5k)
+    champion = past_the_gate(recipe, settings, networks["good"], mnist_5k)
     trained = evaluated(networks["good"], marked)
-    with record(anchored, settings) as run:
-        staged(run, networks["good"], marked, trained)
-        decision = decided(run, marked, trained)
+    with journal(anchored, settings) as run:
+        candidate = staged(run, networks["good"], marked)
+        decision = decided(run, anchored, candidate, marked, trained)
     assert [rule.name for rule in decision.rules if not rule.passed] == ["champion"]
     assert "its test loss is not finite" in row_of(sql, run)["reason"]
     assert run.store.champion() == champion

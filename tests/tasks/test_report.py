@@ -2,21 +2,23 @@ import base64
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from storage.recipe import Recipe
-from storage.records import Evaluation, Status
-from storage.settings import Settings
+from storage.records import Evaluation, Pointer
+from storage.tables.schema import Run
 from tasks.gate import gate
-from tasks.promote import promote
-from tasks.record import RunInProgress
-from tasks.report import leaderboard_text, report_text
-from tasks.scoring.measure import Measurements, Mistake, Score
-from tasks.train import Epoch
-from tasks.validate import DataCheck
+from tasks.reporting import artifact_key
+from tasks.reporting.text import leaderboard_text, report_text
+from tasks.scoring.values import Measurements, Mistake, NotScored, Pairs, Score
+from tasks.train import Epoch, LearningCurve
 
 
 def evaluation(found: int, loss: float) -> Evaluation:
@@ -30,24 +32,51 @@ def evaluation(found: int, loss: float) -> Evaluation:
     return Evaluation(loss=loss, confusion=tuple(map(tuple, rows)))
 
 
-@pytest.fixture
-def run(settings: Settings, new_recipe: Callable[..., Recipe]) -> RunInProgress:
-    begun = RunInProgress(new_recipe(name="mine", min_accuracy=0.95), settings)
-    begun.checked(DataCheck("cd" * 32, 1234, {}, pixel_drift=0.1234, label_drift=None))
-    begun.staged("ab" * 32)
-    begun.note(train_total=360)
-    return begun
-
-
-CURVE = [Epoch(0.5, 0.8, 1.5), Epoch(0.25, 0.9, 1.0)]
+CURVE = LearningCurve((Epoch(0.5, 0.8, 1.5), Epoch(0.25, 0.9, 1.0)))
 IMAGES = np.random.default_rng(0).integers(0, 256, (900, 28, 28)).astype(np.uint8)
 
 
-def reported(run: RunInProgress, found: Measurements, status: Status = Status.REJECTED) -> str:
-    decision = gate.fn(found, run.recipe)
-    run.decided(found, decision)
-    run.finish(status, decision.reason)
-    return report_text(run.runs.get(run.id), CURVE, found, decision, IMAGES)
+def row(found: Measurements, recipe: Recipe, **values: Any) -> Run:
+    """A run's row, as the journal would have filled it."""
+    decision = gate.fn(found, recipe)
+    usual = {
+        "run_id": "20260101-020000-abcdef",
+        "status": "rejected",
+        "dataset": "mine",
+        "source": "mnist-5k",
+        "started_at": datetime(2026, 1, 1, 2, tzinfo=UTC),
+        "duration_s": 12.34,
+        "architecture": "mlp",
+        "epochs": 2,
+        "batch_size": 100,
+        "learning_rate": 0.001,
+        "seed": 7,
+        "fit_s": 2.5,
+        "train_total": 360,
+        "duplicates": 1234,
+        "pixel_drift": 0.1234,
+        "data_digest": "ef" * 32,
+        "weights_digest": "ab" * 32,
+        "test_uses": 1,
+        "versions": {"python": "3.11.7", "keras": "3.15.1"},
+        "host": "here",
+    }
+    return Run(**{**usual, **found.columns(), **decision.columns(), **values})
+
+
+def measured(found: Evaluation, *mistakes: Mistake, **others: Any) -> Measurements:
+    return Measurements("cd" * 32, found, Score(found, 1e-7, mistakes), **others)
+
+
+@pytest.fixture
+def reported(new_recipe: Callable[..., Recipe]) -> Callable[..., str]:
+    """The report's text of a run that measured this."""
+
+    def make(found: Measurements, **values: Any) -> str:
+        written = row(found, new_recipe(min_accuracy=0.95), **values)
+        return report_text(written, CURVE, found, IMAGES)
+
+    return make
 
 
 def pictures(text: str) -> dict[str, bytes]:
@@ -56,39 +85,53 @@ def pictures(text: str) -> dict[str, bytes]:
     return {name: base64.b64decode(content) for name, content in found}
 
 
-def test_the_report_shows_the_decision_every_rule_and_every_digit(run: RunInProgress) -> None:
-    measured = evaluation(90, 0.12345)
-    lines = reported(run, Measurements(measured, Score(measured, 1e-7))).splitlines()
-    assert lines[0] == "# Rejected: 810 of 900 right"
-    assert lines[2].startswith(f"Run `{run.id}` on **mine**, started ")
-    assert lines[2].endswith(" Against it: accuracy, digit recall.")
-    assert "| passed | finite | test loss 0.1235 | finite answers and loss |" in lines
+def test_the_report_shows_the_decision_every_rule_and_every_digit(reported) -> None:
+    lines = reported(measured(evaluation(90, 0.12345))).splitlines()
+    assert lines[0] == "# Rejected: 810 of 900 correct"
+    assert lines[2] == (
+        "Run `20260101-020000-abcdef` on **mine**, started 2026-01-01 02:00 UTC, took 12.3 s."
+        " Failed: accuracy, digit recall."
+    )
+    assert "| passed | finite | test loss 0.1235 | finite loss and probabilities |" in lines
     assert (
-        "| **failed** | accuracy | 810 of 900 right (95 % interval 0.8785 to 0.9188) |"
-        " at least 0.95 (855) |"
+        "| **failed** | accuracy | 810 of 900 correct (95% interval 0.8785 to 0.9188) |"
+        " at least 0.95 (855 correct) |"
     ) in lines
-    assert "| passed | rollback | nobody has | weights that nobody has rolled back |" in lines
+    rollback = "| passed | rollback | never rolled back | weights that were never rolled back |"
+    assert rollback in lines
     assert "| 0 | 100 | 90 | 0.900 | 1.000 |" in lines
     assert "| 1 | 100 | 90 | 0.900 | 0.900 |" in lines
     assert "| 9 | 0 | 0 | none | 0.000 |" in lines
     assert "champion `" not in "\n".join(lines)
 
 
-def test_the_report_says_where_the_run_comes_from_and_what_to_do(run: RunInProgress) -> None:
-    measured = evaluation(90, 0.12345)
-    text = reported(run, Measurements(measured, Score(measured, 1e-7)))
+def test_every_table_and_heading_of_the_report_has_blank_lines_around_it(reported) -> None:
+    lines = reported(measured(evaluation(90, 0.12345), Mistake(3, 1, 2, 0.9))).splitlines()
+    for before, line in pairwise(lines):
+        starts_table = line.startswith("|") and not before.startswith("|")
+        if line.startswith("#") or starts_table:
+            assert before == "", line
+        if before.startswith("|") and not line.startswith("|"):
+            assert line == "", before
+
+
+def test_the_report_says_where_the_run_comes_from_and_what_to_do(reported) -> None:
+    text = reported(measured(evaluation(90, 0.12345)))
     assert "used for 1 decision(s)" in text
-    assert "1,234 images twice" in text
+    assert "360 training images, 1,234 duplicates, `efefefefefef` |" in text
     assert "| drift from the champion's data | pixels 0.123, labels none |" in text
-    assert f"seed {run.recipe.seed}" in text
-    assert f"`digits retrain --like {run.id}`" in text
-    assert "The model in use stays." in text
+    assert "learning rate 0.001, seed 7 |" in text
+    assert "| code | none |" in text
+    assert "| libraries | python 3.11.7, keras 3.15.1 |" in text
+    assert text.endswith(
+        "The champion stays. To repeat this run: `digits retrain --like 20260101-020000-abcdef`."
+    )
 
 
-def test_the_pictures_are_inside_the_report_and_need_no_network(run: RunInProgress) -> None:
-    measured = evaluation(90, 0.12345)
-    mistakes = tuple(Mistake(index, 1, 2, 0.9) for index in range(10))
-    text = reported(run, Measurements(measured, Score(measured, 1e-7, mistakes)))
+def test_the_pictures_are_inside_the_report_and_need_no_network(reported) -> None:
+    text = reported(
+        measured(evaluation(90, 0.12345), *(Mistake(index, 1, 2, 0.9) for index in range(10)))
+    )
     found = pictures(text)
     assert set(found) == {"learning curve", "confusion matrix", "mistakes"}
     for content in found.values():
@@ -99,82 +142,90 @@ def test_the_pictures_are_inside_the_report_and_need_no_network(run: RunInProgre
     assert "http" not in text
 
 
-def test_a_picture_that_cannot_be_drawn_leaves_the_rest_of_the_report(run: RunInProgress) -> None:
-    measured = evaluation(90, 0.12345)
-    beyond = (Mistake(len(IMAGES), 1, 2, 0.9),)  # an image that is not there
-    text = reported(run, Measurements(measured, Score(measured, 1e-7, beyond)))
+def test_a_picture_that_cannot_be_drawn_leaves_the_rest_of_the_report(reported) -> None:
+    # An image that is not there.
+    text = reported(measured(evaluation(90, 0.12345), Mistake(len(IMAGES), 1, 2, 0.9)))
     assert set(pictures(text)) == {"learning curve", "confusion matrix"}
     assert "*The mistakes could not be drawn: " in text
     assert "## What to do" in text
 
 
 def test_the_champion_stands_beside_the_challenger_with_the_change_in_both_directions(
-    run: RunInProgress,
+    reported,
 ) -> None:
-    ours, theirs = evaluation(90, 0.12345), evaluation(89, 0.23456)
-    digest = run.store.stage("20260102-000000-abcdef", lambda folder: None, {})
-    swap = run.store.promote("20260102-000000-abcdef", digest, None, actor="test", reason="")
-    found = Measurements(
-        ours,
-        Score(ours, 1e-7),
-        champion=Score(theirs, 1e-7),
-        compared_with=swap.pointer,
-        only_challenger=1020,
-        only_champion=1011,
+    found = measured(
+        evaluation(90, 0.12345),
+        champion=Score(evaluation(89, 0.23456), 1e-7),
+        compared_with=Pointer(1, "20260102-000000-abcdef", "ab" * 32),
+        pairs=Pairs(1020, 1011),
     )
-    lines = reported(run, found).splitlines()
+    lines = reported(found).splitlines()
     table = lines.index(
         "| on the same images | this run | champion `20260102-000000-abcdef` | change |"
     )
     assert lines[table + 2 : table + 5] == [
         "| accuracy | 0.9000 | 0.8900 | +0.0100 |",
         "| loss | 0.1235 | 0.2346 | -0.1111 |",
-        "| right, the other wrong | 1,020 | 1,011 | +9 |",
+        "| correct, the other wrong | 1,020 | 1,011 | +9 |",
     ]
 
 
-def test_a_promoted_run_is_reported_as_promoted(run: RunInProgress) -> None:
+def test_a_promoted_run_is_reported_as_promoted_with_the_way_back(reported) -> None:
     rows = tuple(
         tuple(97 if a == b else 3 * (b == (a + 1) % 10) for b in range(10)) for a in range(10)
     )
-    measured = Evaluation(0.1, rows)
-    found = Measurements(measured, Score(measured, 1e-7))
-    decision = gate.fn(found, run.recipe)
-    assert decision.accepted
-    run.candidate_digest = run.store.stage(run.id, lambda folder: None, run.lineage)
-    promote.fn(run, found, decision)
-    text = report_text(run.runs.get(run.id), CURVE, found, decision, IMAGES)
-    assert text.startswith("# Promoted: 970 of 1,000 right\n")
+    found = measured(Evaluation(0.1, rows))
+    text = reported(found, status="promoted", generation=1)
+    assert text.startswith("# Promoted: 970 of 1,000 correct\n")
     assert "**failed**" not in text
-    assert "It is in use as generation 1." in text
+    assert "It is in use as generation 1. To repeat" in text
+    second = reported(found, status="promoted", generation=2, champion_version="older")
+    assert "To go back to the previous champion: `digits rollback --dataset mine`." in second
 
 
 def test_the_leaderboard_is_the_newest_runs_the_most_accurate_first(
-    run: RunInProgress, settings: Settings, new_recipe: Callable[..., Recipe]
+    new_recipe: Callable[..., Recipe],
 ) -> None:
-    measured = evaluation(90, 0.12345)
-    reported(run, Measurements(measured, Score(measured, 1e-7)))
-    better = RunInProgress(new_recipe(name="mine"), settings)
-    better.checked(DataCheck("cd" * 32, 0, {}, None, None))
-    better.staged("ef" * 32)
-    better.note(train_total=360)
-    more = evaluation(95, 0.1)
-    reported(better, Measurements(more, Score(more, 1e-7)))
-    RunInProgress(new_recipe(name="mine"), settings)
-
-    lines = leaderboard_text(run.runs.newest(30, name="mine")).splitlines()
-    assert lines[0] == "# The last 3 runs, the most accurate first"
-    assert lines[4].startswith(f"| 1 | `{better.id}` | rejected | 0.9500 | 0.1000 | mlp |")
-    assert lines[5].startswith(f"| 2 | `{run.id}` | rejected | 0.9000 | 0.1235 | mlp |")
-    assert lines[-1] == "1 more failed, were cancelled or are running."
+    rows = [
+        Run(run_id="third", status="running"),
+        row(measured(evaluation(95, 0.1)), new_recipe(), run_id="second", status="promoted"),
+        row(measured(evaluation(90, 0.12345)), new_recipe(), run_id="first"),
+    ]
+    lines = leaderboard_text(rows).splitlines()
+    assert lines[0] == "# The last 3 runs, most accurate first"
+    assert lines[4] == "| 1 | `second` | **promoted** | 0.9500 | 0.1000 | mlp | 2 | 2.5 s |"
+    assert lines[5] == "| 2 | `first` | rejected | 0.9000 | 0.1235 | mlp | 2 | 2.5 s |"
+    assert lines[6:] == ["", "1 more failed, were cancelled or are still running."]
+    assert leaderboard_text(rows[1:]).splitlines()[-1] == lines[5]
 
 
-@pytest.mark.parametrize("champion", ["champion.json: expected JSON", None])
+@pytest.mark.parametrize("champion", [NotScored("champion.json: expected JSON"), None])
 def test_where_a_model_could_not_be_scored_the_report_is_written_all_the_same(
-    run: RunInProgress, champion: str | None
+    reported, champion: NotScored | None
 ) -> None:
-    trained = evaluation(90, 0.12345)
-    found = Measurements(trained, "model.tflite: expected the SHA-256 ab", champion=champion)
-    text = reported(run, found)
-    assert text.startswith("# Rejected: 810 of 900 right\n")
+    found = measured(evaluation(90, 0.12345), champion=champion)
+    text = reported(replace(found, challenger=NotScored("model.tflite: expected the SHA-256 ab")))
+    assert text.startswith("# Rejected: 810 of 900 correct\n")
     assert "| **failed** | scored | model.tflite: expected the SHA-256 ab |" in text
+
+
+def test_a_model_whose_loss_is_not_finite_is_reported_and_so_is_one_without_weights_digest(
+    reported,
+) -> None:
+    text = reported(measured(evaluation(90, float("nan"))), weights_digest=None)
+    assert "| **failed** | finite | test loss nan, test loss in Keras nan |" in text
+    assert "| weights | `` |" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("mnist", "report-mnist"),
+        ("mnist-5k", "report-mnist-5k"),
+        ("a.b", "report-a-b-2e7336dc"),
+        ("A_b", "report-a-b-08eb65ad"),
+    ],
+)
+def test_each_name_has_artifact_keys_of_its_own(name: str, key: str) -> None:
+    assert artifact_key("report", name) == key
+    assert re.fullmatch("[a-z0-9-]+", key)

@@ -1,34 +1,33 @@
 import hashlib
 import json
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from storage.errors import ModelStoreError
+from storage.models.backends import LocalFolder
 from storage.models.classifier import Classifier
+from storage.models.store import ModelStore
 from storage.models.versions import read_version
-from storage.settings import Settings, read_settings
-from tasks.record import RunInProgress, record
-from tasks.stage import GOLDEN_IMAGES, stage, weights_digest
+from storage.provenance import Provenance
+from tasks.corrections import Corrected
+from tasks.stage import GOLDEN_IMAGES, Candidate, origin_of, stage, weights_digest
 from tasks.validate import validate
+
+PROVENANCE = Provenance("ab" * 20, False, {"python": "3.11"}, "here", None)
 
 
 @pytest.fixture(scope="module")
-def staged(trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, ...]]:
-    """The candidate of each trained network: its run, its folder and its settings."""
-    settings = read_settings({"DIGITS_HOME": str(tmp_path_factory.mktemp("home"))})
-    with record(trained.recipe, settings) as run:
-        run.loaded(trained.dataset)
-        run.checked(validate.fn(trained.dataset, None, 0.0))
-        stage.fn(run, trained.model, trained.dataset, trained.evaluation)
-        yield run, run.store.candidate(run.id), settings
+def staged(trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Candidate, Path]:
+    """The candidate of each trained network, and its folder."""
+    check = validate.fn(trained.dataset, None, 0.0)
+    corrected = Corrected(trained.dataset)
+    origin = origin_of(trained.recipe, PROVENANCE, corrected, check, trained.evaluation)
+    store = ModelStore(LocalFolder(tmp_path_factory.mktemp("models")), "mine")
+    candidate = stage.fn(store, "run", trained.model, trained.dataset, origin)
+    return candidate, store.candidate("run")
 
 
 def answers_of_tflite(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -48,20 +47,18 @@ def answers_of_tflite(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float
 def test_the_saved_network_has_the_same_weights_and_gives_the_same_count(trained, staged) -> None:
     import keras
 
-    run, folder, settings = staged
+    candidate, folder = staged
     saved = keras.models.load_model(folder / "model.keras")
     answers = saved.predict(trained.test.inputs, verbose=0).argmax(axis=1)
     assert (answers == trained.dataset.test_labels).sum() == trained.evaluation.correct
-    with closing(sqlite3.connect(settings.home / "metrics.db")) as sql:
-        kept = sql.execute("SELECT weights_digest FROM runs WHERE run_id = ?", (run.id,))
-        assert kept.fetchone() == (weights_digest(saved),)
+    assert candidate.columns() == {"weights_digest": weights_digest(saved)}
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_the_model_for_serving_takes_raw_pixels_and_gives_the_same_answers(
     trained, staged, batch: int
 ) -> None:
-    _, folder, _ = staged
+    _, folder = staged
     images = trained.dataset.test_images[-batch:]
     probabilities = answers_of_tflite(folder / "model.tflite", images)
     expected = trained.model.predict(trained.test.inputs[-batch:], verbose=0)
@@ -74,10 +71,11 @@ def test_the_model_for_serving_takes_raw_pixels_and_gives_the_same_answers(
 def test_the_golden_batch_is_training_images_of_every_digit_with_what_keras_says(
     trained, staged
 ) -> None:
-    _, folder, _ = staged
+    _, folder = staged
     with np.load(folder / "golden.npz", allow_pickle=False) as golden:
         images, probabilities = golden["images"], golden["probabilities"]
-    assert (images.dtype, images.shape) == (np.uint8, (GOLDEN_IMAGES, 28, 28))
+    assert GOLDEN_IMAGES == 64
+    assert (images.dtype, images.shape) == (np.uint8, (64, 28, 28))
     training = zip(trained.dataset.train_images, trained.dataset.train_labels, strict=True)
     label_of = {image.tobytes(): int(label) for image, label in training}
     assert {label_of[image.tobytes()] for image in images} == set(range(10))
@@ -90,43 +88,47 @@ def test_the_golden_batch_is_training_images_of_every_digit_with_what_keras_says
 def test_the_digest_that_staging_gives_is_that_of_the_manifest_and_opens_the_candidate(
     trained, staged
 ) -> None:
-    run, folder, _ = staged
+    candidate, folder = staged
     manifest = (folder / "manifest.json").read_bytes()
-    assert run.candidate_digest == hashlib.sha256(manifest).hexdigest()
-    classifier = Classifier(read_version(folder, run.candidate_digest))
+    assert candidate.digest == hashlib.sha256(manifest).hexdigest()
+    classifier = Classifier(read_version(folder, candidate.digest))
     assert classifier.golden_difference() <= 1e-4
 
 
 def test_the_manifest_tells_the_files_and_where_the_model_comes_from(trained, staged) -> None:
-    run, folder, _ = staged
+    candidate, folder = staged
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert set(manifest["files"]) == {"model.keras", "model.tflite", "golden.npz"}
     assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
     for name, told in manifest["files"].items():
         content = (folder / name).read_bytes()
         assert told == {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
-    assert manifest["version"] == run.id
+    assert manifest["version"] == candidate.run_id
     assert manifest["weights_digest"] == weights_digest(trained.model)
     assert manifest["data_digest"] == trained.dataset.digest
     found = validate.fn(trained.dataset, None, 0.0)
-    assert manifest["test_digest"] == found.test_digest
+    assert manifest["test_digest"] == trained.dataset.test_digest
     assert manifest["training_data"] == found.statistics
     assert manifest["test_correct"] == trained.evaluation.correct
     assert manifest["test_total"] == 1000
     columns = trained.recipe.columns()
     assert {name: manifest[name] for name in columns} == columns
-    assert {"python", "keras", "tensorflow", "prefect", "digits"} <= set(manifest["versions"])
-    assert {"code_commit", "code_dirty", "host", "flow_run_id"} <= set(manifest)
+    assert {name: manifest[name] for name in PROVENANCE.columns()} == PROVENANCE.columns()
+    assert "corrections_digest" not in manifest
 
 
-def test_a_network_that_cannot_be_stored_is_an_error_of_one_line(
-    trained, settings: Settings
-) -> None:
-    settings.home.mkdir()
-    (settings.home / "file").touch()
-    run = RunInProgress(trained.recipe, replace(settings, models=settings.home / "file"))
+def test_the_origin_names_the_corrections_where_the_recipe_asks_for_them(trained) -> None:
+    check = validate.fn(trained.dataset, None, 0.0)
+    corrected = Corrected(trained.dataset, used=3, dropped=0, digest="ef" * 32)
+    origin = origin_of(trained.recipe, PROVENANCE, corrected, check, trained.evaluation)
+    assert origin["corrections_digest"] == "ef" * 32
+
+
+def test_a_network_that_cannot_be_stored_is_an_error_of_one_line(trained, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = ModelStore(LocalFolder(tmp_path / "file"), "mine")
     with pytest.raises(ModelStoreError) as refused:
-        stage.fn(run, trained.model, trained.dataset, trained.evaluation)
+        stage.fn(store, "run", trained.model, trained.dataset, {})
     assert "\n" not in str(refused.value)
 
 

@@ -269,7 +269,7 @@ def test_good_data_passes_and_is_left_as_it_is(few: Dataset, labels: type) -> No
     found = validate.fn(dataset, None, MAX_DRIFT)
     assert found.duplicates == 0
     assert (found.pixel_drift, found.label_drift) == (None, None)
-    assert found.test_digest == digest(few.test_images, few.test_labels)
+    assert dataset.test_digest == digest(few.test_images, few.test_labels)
     arrays = (few.train_images, few.train_labels, few.test_images, few.test_labels)
     assert digest(*arrays) == few.digest
 

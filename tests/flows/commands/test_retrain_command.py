@@ -60,8 +60,8 @@ def test_a_first_retraining_shows_each_epoch_the_decision_and_what_to_type_next(
     assert status == "promoted"
     lines = {line.split("  ")[0]: line for line in done.stdout.splitlines()}
     assert f"({correct} of 1,000 correct)" in lines["test accuracy"]
-    assert f"accuracy: {correct} of 1,000 right (95 % interval " in done.stdout
-    assert "required at least 0.5 (500)" in done.stdout
+    assert f"accuracy: {correct} of 1,000 correct (95% interval " in done.stdout
+    assert "required at least 0.5 (500 correct)" in done.stdout
     assert "metrics.db, table runs" in lines["row"]
     assert f"models/mnist-5k/versions/{run_id} (generation 1)" in lines["model"]
     assert f"digits show {run_id}" in done.stdout

@@ -56,11 +56,11 @@ def test_run_report_leaderboard_and_deployment_show_the_rows_accuracy(
         "runs": ("/runs", [f"mlp on mnist-5k {accuracy:.4f} {second}", "Rejected", "Promoted"]),
         "run": (f"/runs/flow-run/{flow_run_id}", [f"{accuracy:.4f}", "Rejected", "epoch 4/4"]),
         "report": (
-            f"/artifacts/artifact/{newest['report']}",
-            [f"Rejected: {correct} of 1,000 right", f"{accuracy:.4f}", "Wrong, and sure of it"],
+            f"/artifacts/artifact/{newest['report-mnist-5k']}",
+            [f"Rejected: {correct} of 1,000 correct", f"{accuracy:.4f}", "Most confident mistakes"],
         ),
         "leaderboard": (
-            f"/artifacts/artifact/{newest['leaderboard']}",
+            f"/artifacts/artifact/{newest['leaderboard-mnist-5k']}",
             [f"{accuracy:.4f}", f"{best:.4f}", first],
         ),
         "deployment": (

@@ -301,11 +301,11 @@ def test_each_run_counts_how_often_its_test_set_was_used_for_a_decision(
 ) -> None:
     def decide(digest: str, dataset: str = "mnist") -> str:
         run_id = runs.open(new_recipe(name=dataset), versions={}, host="here")
-        runs.decide(run_id, digest, test_loss=0.1)
+        runs.note(run_id, test_digest=digest, test_loss=0.1)
         return run_id
 
     ids = [decide("aa"), decide("aa", "under-another-name"), decide("bb"), decide("aa")]
-    runs.decide(ids[-1], "aa", test_loss=0.2)  # the same run compares again
+    runs.note(ids[-1], test_digest="aa", test_loss=0.2)  # the same run compares again
     undecided = runs.open(new_recipe(), versions={}, host="here")
 
     assert [row_of(sql, run_id)["test_uses"] for run_id in ids] == [1, 2, 1, 3]

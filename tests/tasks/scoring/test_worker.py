@@ -1,32 +1,45 @@
 import io
-import json
+import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 
 import numpy as np
 import pytest
+from pydantic_core import to_json
 
+from storage.records import Evaluation
 from storage.settings import PROJECT
 from tasks.data.dataset import Dataset
-from tasks.record import RunInProgress
-from tasks.scoring.worker import score
+from tasks.scoring.values import NotScored, Score
+from tasks.scoring.worker import ANSWER, REQUEST, Answer, StoredModel, score_models
 
 FORBIDDEN = {"tensorflow", "keras", "prefect", "sqlalchemy"}
 
 
 def packed(dataset: Dataset) -> bytes:
     test_set = io.BytesIO()
-    np.savez(test_set, images=dataset.test_images, labels=dataset.test_labels)
+    np.savez(test_set, **arrays(dataset))
     return test_set.getvalue()
 
 
+def arrays(dataset: Dataset) -> dict[str, np.ndarray]:
+    return {
+        "images": dataset.test_images,
+        "labels": dataset.test_labels,
+        "field_images": dataset.field_images,
+        "field_labels": dataset.field_labels,
+    }
+
+
+def model_of(made) -> StoredModel:
+    return StoredModel(made.folder, made.candidate.digest)
+
+
 def test_the_process_prints_json_and_imports_neither_tensorflow_nor_keras_nor_prefect(
-    challenge: Callable[..., RunInProgress], mnist_5k: Dataset, stored
+    challenge, mnist_5k: Dataset, stored
 ) -> None:
-    run = challenge("good")
-    models = {"challenger": (str(run.store.candidate(run.id)), run.candidate_digest)}
+    models = {"challenger": model_of(challenge("good"))}
     done = subprocess.run(
         [
             sys.executable,
@@ -35,15 +48,15 @@ def test_the_process_prints_json_and_imports_neither_tensorflow_nor_keras_nor_pr
             "-P",
             "-m",
             "tasks.scoring.worker",
-            json.dumps(models),
+            REQUEST.dump_json(models),
         ],
         check=True,
         cwd=PROJECT,
         input=packed(mnist_5k),
         capture_output=True,
     )
-    found = json.loads(done.stdout)["challenger"]
-    assert found["confusion"] == [list(row) for row in stored["good"].evaluation.confusion]
+    answer = ANSWER.validate_json(done.stdout)
+    assert answer.scores["challenger"].evaluation.confusion == stored["good"].evaluation.confusion
     modules = {line.rpartition(b"|")[2].strip().decode() for line in done.stderr.splitlines()}
     imported = {module.partition(".")[0] for module in modules}
     assert {"numpy", "ai_edge_litert", "storage", "tasks"} <= imported
@@ -51,34 +64,30 @@ def test_the_process_prints_json_and_imports_neither_tensorflow_nor_keras_nor_pr
 
 
 def test_each_model_has_its_own_score_or_its_own_error(
-    challenge: Callable[..., RunInProgress], mnist_5k: Dataset, stored
+    challenge, mnist_5k: Dataset, stored
 ) -> None:
     runs = {"challenger": challenge("good"), "champion": challenge("rough")}
-    models = {
-        name: (str(run.store.candidate(run.id)), run.candidate_digest) for name, run in runs.items()
-    }
-    arrays = mnist_5k.test_images, mnist_5k.test_labels
-    whole = score(models, *arrays)
+    models = {name: model_of(run) for name, run in runs.items()}
+    whole = score_models(models, **arrays(mnist_5k))
     right = {
         name: stored[network].answers == mnist_5k.test_labels
         for name, network in (("challenger", "good"), ("champion", "rough"))
     }
-    assert whole["only_challenger"] - whole["only_champion"] == (
+    assert whole.pairs.only_challenger - whole.pairs.only_champion == (
         right["challenger"].sum() - right["champion"].sum()
     )
-    for name in models:
-        wrong = {**models, name: (models[name][0], "00" * 32)}
-        partly = score(wrong, *arrays)
-        assert "expected the SHA-256 000000000000..." in partly[name]["error"]
+    for name, model in models.items():
+        wrong = {**models, name: StoredModel(model.folder, "00" * 32)}
+        partly = score_models(wrong, **arrays(mnist_5k))
+        assert "expected the SHA-256 000000000000..." in partly.scores[name].reason
         (other,) = models.keys() - {name}
-        assert partly[other] == whole[other]
-        assert "only_challenger" not in partly
-        assert "only_champion" not in partly
+        assert partly.scores[other] == whole.scores[other]
+        assert partly.pairs is None
 
 
 @pytest.mark.parametrize("damage", [0.5, np.nan])
 def test_a_golden_batch_that_is_off_is_a_number_of_the_challengers_and_an_error_of_the_champions(
-    challenge: Callable[..., RunInProgress], mnist_5k: Dataset, stored, damage: float
+    challenge, mnist_5k: Dataset, stored, damage: float
 ) -> None:
     run = challenge("good")
     run.store.discard(run.id)
@@ -89,18 +98,15 @@ def test_a_golden_batch_that_is_off_is_a_number_of_the_challengers_and_an_error_
         (folder / "model.tflite").write_bytes((stored["good"].folder / "model.tflite").read_bytes())
         np.savez(folder / "golden.npz", **golden)
 
-    digest = run.store.stage(run.id, write, {})
-    model = str(run.store.candidate(run.id)), digest
-    found = score(
-        {"challenger": model, "champion": model}, mnist_5k.test_images, mnist_5k.test_labels
-    )
-    difference = found["challenger"]["golden_difference"]
+    model = StoredModel(run.folder, run.store.stage(run.id, write, {}))
+    found = score_models({"challenger": model, "champion": model}, **arrays(mnist_5k)).scores
+    difference = found["challenger"].golden_difference
     assert difference == pytest.approx(damage, abs=1e-5, nan_ok=True)
-    assert "expected its golden batch within 0.0001" in found["champion"]["error"]
+    assert "expected its golden batch within 0.0001" in found["champion"].reason
 
 
 def test_a_champion_that_cannot_answer_is_an_error_of_its_own(
-    challenge: Callable[..., RunInProgress], mnist_5k: Dataset, stored
+    challenge, mnist_5k: Dataset, stored
 ) -> None:
     import keras
 
@@ -117,13 +123,17 @@ def test_a_champion_that_cannot_answer_is_an_error_of_its_own(
         shutil.copy(stored["good"].folder / "golden.npz", folder)
 
     digest = run.store.stage(run.id, write, {})
-    found = score(
-        {
-            "challenger": (str(sound.store.candidate(sound.id)), sound.candidate_digest),
-            "champion": (str(run.store.candidate(run.id)), digest),
-        },
-        mnist_5k.test_images,
-        mnist_5k.test_labels,
-    )
-    assert "expected a model that answers" in found["champion"]["error"]
-    assert found["challenger"]["confusion"] == stored["good"].evaluation.confusion
+    models = {"challenger": model_of(sound), "champion": StoredModel(run.folder, digest)}
+    found = score_models(models, **arrays(mnist_5k)).scores
+    assert "expected a model that answers" in found["champion"].reason
+    assert found["challenger"].evaluation.confusion == stored["good"].evaluation.confusion
+
+
+def test_the_answer_survives_json_with_numbers_that_are_not_finite() -> None:
+    evaluation = Evaluation(math.inf, ((1, 2), (3, 4)))
+    answer = Answer({"challenger": Score(evaluation, math.inf), "champion": NotScored("no")})
+    assert ANSWER.validate_json(to_json(answer, inf_nan_mode="constants")) == answer
+    nan = Answer({"challenger": Score(Evaluation(math.nan, ()), math.nan)})
+    read = ANSWER.validate_json(to_json(nan, inf_nan_mode="constants"))
+    assert math.isnan(read.scores["challenger"].evaluation.loss)
+    assert math.isnan(read.scores["challenger"].golden_difference)

@@ -3,27 +3,29 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from storage.settings import Settings
-from tasks import score as score_module
+from storage.models.backends import LocalFolder
+from storage.models.store import ModelStore
+from tasks import compare as compare_module
+from tasks.compare import compare
 from tasks.data.dataset import Dataset
 from tasks.gate import gate
-from tasks.record import RunInProgress, record
-from tasks.score import score
-from tasks.scoring.measure import Measurements, Score
+from tasks.scoring.values import Measurements, Pairs, Score
 from tasks.stage import stage
-from tasks.validate import validate
 
-Runs = Callable[..., RunInProgress]
+Runs = Callable[..., Any]
 
 
 @pytest.fixture
-def measured(stored, mnist_5k: Dataset) -> Callable[[RunInProgress, str], Measurements]:
-    """Score a run whose candidate is the stored network of this name."""
-    return lambda run, name: score.fn(run, mnist_5k, stored[name].evaluation)
+def measured(stored, mnist_5k: Dataset) -> Callable[[Any, str], Measurements]:
+    """Compare a challenge whose candidate is the stored network of this name."""
+    return lambda run, name: compare.fn(
+        run.store, run.candidate, mnist_5k, stored[name].evaluation, run.recipe
+    )
 
 
 def flip_a_bit(path: Path) -> None:
@@ -40,18 +42,17 @@ def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) ->
     monkeypatch.setattr(sys, "executable", str(program))
 
 
-def test_the_stored_bytes_are_counted_as_keras_counts(trained, settings: Settings) -> None:
-    with record(trained.recipe, settings) as run:
-        run.loaded(trained.dataset)
-        run.checked(validate.fn(trained.dataset, None, 0.0))
-        stage.fn(run, trained.model, trained.dataset, trained.evaluation)
-        found = score.fn(run, trained.dataset, trained.evaluation)
+def test_the_stored_bytes_are_counted_as_keras_counts(trained, tmp_path: Path) -> None:
+    store = ModelStore(LocalFolder(tmp_path), "mine")
+    candidate = stage.fn(store, "run", trained.model, trained.dataset, {})
+    found = compare.fn(store, candidate, trained.dataset, trained.evaluation, trained.recipe)
+    assert found.test_digest == trained.dataset.test_digest
     assert found.trained is trained.evaluation
     assert found.challenger.evaluation.confusion == trained.evaluation.confusion
     assert found.challenger.evaluation.loss == pytest.approx(trained.evaluation.loss, rel=1e-4)
     assert found.challenger.golden_difference <= 1e-4
     assert (found.champion, found.best, found.compared_with) == (None, None, None)
-    assert (found.only_challenger, found.only_champion) == (None, None)
+    assert found.pairs is None
     assert gate.fn(found, replace(trained.recipe, min_recall=0.0)).accepted
 
 
@@ -69,7 +70,7 @@ def test_the_champions_bytes_are_scored_on_the_same_images_and_pairs_are_counted
     for label, (ours, theirs) in zip(labels, pairs, strict=True):
         alone[0] += ours == label != theirs
         alone[1] += theirs == label != ours
-    assert [found.only_challenger, found.only_champion] == alone
+    assert found.pairs == Pairs(*alone)
     assert min(alone) > 0
 
 
@@ -81,11 +82,11 @@ def test_a_damaged_file_leaves_no_score_but_a_text_that_names_it(
     champion, run = promoted("rough"), challenge("good")
     folders = {
         "champion": champion.store.version(champion.id),
-        "challenger": run.store.candidate(run.id),
+        "challenger": run.folder,
     }
     flip_a_bit(folders[whose] / file)
     found = measured(run, "good")
-    assert str(folders[whose] / file) in getattr(found, whose)
+    assert str(folders[whose] / file) in getattr(found, whose).reason
     (other,) = {"champion", "challenger"} - {whose}
     assert isinstance(getattr(found, other), Score)
     decision = gate.fn(found, run.recipe)
@@ -101,7 +102,7 @@ def test_a_champion_whose_files_are_gone_is_a_text_and_not_waited_for(
     shutil.rmtree(champion.store.version(champion.id))
     run = challenge("good")
     found = measured(run, "good")
-    assert "manifest.json" in found.champion
+    assert "manifest.json" in found.champion.reason
     assert not gate.fn(found, run.recipe).accepted
 
 
@@ -116,7 +117,7 @@ def test_a_damaged_pointer_or_state_is_a_champion_that_cannot_be_scored(
     path.write_text("{")
     found = measured(run, "good")
     assert isinstance(found.challenger, Score)
-    assert path.name in found.champion
+    assert path.name in found.champion.reason
     assert found.compared_with == (None if file == "champion.json" else pointer)
     decision = gate.fn(found, run.recipe)
     assert not decision.accepted
@@ -161,11 +162,11 @@ def test_a_champion_that_is_replaced_and_removed_meanwhile_is_measured_again(
     [
         ("echo it is broken >&2; exit 3", "it is broken"),
         ("kill -9 $$", "CalledProcessError"),
-        ("echo rubbish", "JSONDecodeError"),
-        ("true", "JSONDecodeError"),
-        ("echo null", "the process that scores it failed"),
-        ("echo '[]'", "the process that scores it failed"),
-        ("echo '{}'", "the process that scores it failed"),
+        ("echo rubbish", "ValidationError"),
+        ("true", "ValidationError"),
+        ("echo null", "the scoring process failed"),
+        ("echo '[]'", "the scoring process failed"),
+        ("echo '{}'", "the scoring process failed"),
     ],
 )
 def test_a_process_that_dies_or_says_nothing_of_use_leaves_no_score_and_nothing_passes(
@@ -181,9 +182,9 @@ def test_a_process_that_dies_or_says_nothing_of_use_leaves_no_score_and_nothing_
     run = challenge("good")
     interpreter(tmp_path, monkeypatch, script)
     found = measured(run, "good")
-    assert said in found.challenger
-    assert said in found.champion
-    assert "\n" not in found.challenger
+    assert said in found.challenger.reason
+    assert said in found.champion.reason
+    assert "\n" not in found.challenger.reason
     decision = gate.fn(found, run.recipe)
     assert not decision.accepted
     assert said in decision.reason
@@ -193,9 +194,9 @@ def test_a_process_that_does_not_end_is_ended_and_leaves_no_score(
     challenge: Runs, measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = challenge("good")
-    monkeypatch.setattr(score_module, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(compare_module, "TIMEOUT_S", 0.5)
     interpreter(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/pid; exec sleep 60")
-    assert "TimeoutExpired" in measured(run, "good").challenger
+    assert "TimeoutExpired" in measured(run, "good").challenger.reason
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 
 
@@ -204,7 +205,7 @@ def test_an_interpreter_that_is_not_there_leaves_no_score(
 ) -> None:
     run = challenge("good")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
-    assert "FileNotFoundError" in measured(run, "good").challenger
+    assert "FileNotFoundError" in measured(run, "good").challenger.reason
 
 
 def test_the_best_champion_ever_is_scored_where_the_rule_asks_for_it_and_nowhere_else(

@@ -14,19 +14,20 @@ from typing import Any
 import pytest
 
 from storage.errors import DatabaseError, InvalidDataError, ModelStoreError
+from storage.provenance import Provenance
 from storage.recipe import Recipe
-from storage.records import Decision, Evaluation, Rule, Status
+from storage.records import Decision, Evaluation, Outcome, Rule, Status
 from storage.settings import Settings
+from tasks.journal import Journal, journal, state_of
 from tasks.promote import promote
-from tasks.record import RunInProgress, record
-from tasks.scoring.measure import Measurements, Score
-from tasks.validate import DataCheck
+from tasks.scoring.values import Measurements, Score
+from tasks.stage import Candidate
 
 EVALUATION = Evaluation(loss=0.25, confusion=((9, 1), (0, 10)))
-MEASURED = Measurements(EVALUATION, Score(EVALUATION, 0.0))
-CHECK = DataCheck("cd" * 32, 3, {"labels": [0.5, 0.5]}, pixel_drift=None, label_drift=None)
-YES = Decision((Rule("accuracy", "at least 0.9", "19 of 20 right", passed=True),))
-NO = Decision((Rule("accuracy", "at least 0.99", "19 of 20 right", passed=False),))
+MEASURED = Measurements("cd" * 32, EVALUATION, Score(EVALUATION, 0.0))
+PROVENANCE = Provenance(None, None, {"python": "3.11"}, "here", None)
+YES = Decision((Rule("accuracy", "at least 0.9", "19 of 20 correct", passed=True),))
+NO = Decision((Rule("accuracy", "at least 0.99", "19 of 20 correct", passed=False),))
 
 
 @pytest.fixture
@@ -40,27 +41,28 @@ def only_row(sql: sqlite3.Connection) -> dict[str, Any]:
     return dict(row)
 
 
-def stage_small(run: RunInProgress) -> None:
+def stage_small(run: Journal) -> Candidate:
     """A candidate of one small file, where the network does not matter."""
-    run.checked(CHECK)
-    run.staged("ab" * 32)
 
     def write(folder: Path) -> None:
         (folder / "model.tflite").touch()
 
-    run.candidate_digest = run.store.stage(run.id, write, run.lineage)
+    return run.note(Candidate(run.id, run.store.stage(run.id, write, {}), "ab" * 32))
 
 
-def carry_out(run: RunInProgress, decision: Decision) -> None:
-    """What the flow does with a decision, beside the champion that there is."""
-    promote.fn(run, replace(MEASURED, compared_with=run.store.champion()), decision)
+def carry_out(run: Journal, candidate: Candidate, decision: Decision) -> None:
+    """What the flow does with a decision about the champion of this moment."""
+    measurements = run.note(replace(MEASURED, compared_with=run.store.champion()))
+    run.note(decision)
+    outcome = promote.fn(run.store, candidate, measurements.compared_with, decision)
+    assert outcome is not None
+    run.close(outcome)
 
 
-def promote_one(recipe: Recipe, settings: Settings) -> RunInProgress:
+def promote_one(recipe: Recipe, settings: Settings) -> Journal:
     """A run to its end: what the flow does after training."""
-    with record(recipe, settings) as run:
-        stage_small(run)
-        carry_out(run, YES)
+    with journal(recipe, settings) as run:
+        carry_out(run, stage_small(run), YES)
     return run
 
 
@@ -68,13 +70,14 @@ def run_into(
     error: BaseException,
     recipe: Recipe,
     settings: Settings,
-    step: Callable[[RunInProgress], object] = RunInProgress.note,
+    step: Callable[[Journal, Candidate], object] = lambda run, candidate: run.renew_lease(),
 ) -> None:
     """A run that gets as far as this step, and then meets an error."""
-    with record(recipe, settings) as run:
-        stage_small(run)
-        run.decided(MEASURED, YES)
-        step(run)
+    with journal(recipe, settings) as run:
+        candidate = stage_small(run)
+        run.note(MEASURED)
+        run.note(YES)
+        step(run, candidate)
         raise error
 
 
@@ -95,30 +98,29 @@ def test_a_run_that_passes_the_gate_is_promoted_in_store_row_and_state(
     run = promote_one(recipe, settings)
     row = only_row(sql)
     assert (row["run_id"], row["status"], row["generation"]) == (run.id, "promoted", 1)
-    assert row["reason"] == "19 of 20 right"
+    assert row["reason"] == "19 of 20 correct"
     assert (row["test_correct"], row["test_total"], row["test_accuracy"]) == (19, 20, 0.95)
     assert row["test_loss"] == 0.25
     assert run.store.champion().version == run.id
     assert candidates(settings) == []
-    state = run.state()
+    state = state_of(run.outcome)
     assert (state.type.value, state.name) == ("COMPLETED", "Promoted")
-    assert state.message == "19 of 20 right"
+    assert state.message == "19 of 20 correct"
 
 
 def test_a_run_that_does_not_pass_is_rejected_and_the_champion_stays(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
     champion = promote_one(recipe, settings).store.champion()
-    with record(recipe, settings) as run:
-        stage_small(run)
-        carry_out(run, NO)
+    with journal(recipe, settings) as run:
+        carry_out(run, stage_small(run), NO)
     row = sql.execute("SELECT * FROM runs WHERE run_id = ?", (run.id,)).fetchone()
     assert (row["status"], row["generation"]) == ("rejected", None)
-    assert row["reason"] == "accuracy: 19 of 20 right, required at least 0.99"
+    assert row["reason"] == "accuracy: 19 of 20 correct, required at least 0.99"
     assert row["test_correct"] == 19
     assert run.store.champion() == champion
     assert candidates(settings) == []
-    state = run.state()
+    state = state_of(run.outcome)
     assert (state.type.value, state.name) == ("COMPLETED", "Rejected")
     assert state.message == row["reason"]
 
@@ -126,10 +128,10 @@ def test_a_run_that_does_not_pass_is_rejected_and_the_champion_stays(
 def test_a_loss_that_is_no_number_leaves_its_columns_empty(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
-    with record(recipe, settings) as run:
-        run.checked(CHECK)
+    with journal(recipe, settings) as run:
         nan = replace(EVALUATION, loss=float("nan"))
-        promote.fn(run, Measurements(nan, Score(nan, float("nan"))), NO)
+        run.note(Measurements("cd" * 32, nan, Score(nan, float("nan"))))
+        run.close(Outcome(Status.REJECTED, "not finite"))
     row = only_row(sql)
     # Nor what was counted from answers that are no numbers.
     measured = [row[name] for name in ("test_loss", "test_correct", "test_accuracy")]
@@ -139,14 +141,14 @@ def test_a_loss_that_is_no_number_leaves_its_columns_empty(
 def test_an_error_of_ours_ends_the_run_as_failed_with_its_message(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
-    with record(recipe, settings) as run:
+    with journal(recipe, settings) as run:
         stage_small(run)
         raise InvalidDataError("expected digits, received letters")
     row = only_row(sql)
     assert (row["status"], row["reason"]) == ("failed", "expected digits, received letters")
     assert row["finished_at"] is not None
     assert candidates(settings) == []
-    state = run.state()
+    state = state_of(run.outcome)
     assert (state.type.value, state.message) == ("FAILED", "expected digits, received letters")
 
 
@@ -154,8 +156,8 @@ def test_an_error_of_ours_ends_the_run_as_failed_with_its_message(
     ("error", "status", "reason"),
     [
         (ZeroDivisionError("by zero"), "failed", "ZeroDivisionError: by zero"),
-        (KeyboardInterrupt(), "cancelled", "ended from outside (KeyboardInterrupt)"),
-        (SystemExit(1), "cancelled", "ended from outside (SystemExit)"),
+        (KeyboardInterrupt(), "cancelled", "stopped from outside (KeyboardInterrupt)"),
+        (SystemExit(1), "cancelled", "stopped from outside (SystemExit)"),
     ],
 )
 def test_any_other_error_is_written_to_the_row_and_raised_again(
@@ -177,7 +179,7 @@ def test_an_error_after_the_promotion_does_not_take_it_back(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
     with pytest.raises(ZeroDivisionError):
-        run_into(ZeroDivisionError(), recipe, settings, lambda run: carry_out(run, YES))
+        run_into(ZeroDivisionError(), recipe, settings, lambda *run: carry_out(*run, YES))
     row = only_row(sql)
     assert (row["status"], row["reason"]) == ("promoted", YES.reason)
 
@@ -190,8 +192,8 @@ def test_an_error_between_the_swap_and_the_row_leaves_the_row_promoted(
             KeyboardInterrupt(),
             recipe,
             settings,
-            lambda run: run.store.promote(
-                run.id, run.candidate_digest, None, actor="retrain", reason="asked"
+            lambda run, candidate: run.store.promote(
+                run.id, candidate.digest, None, actor="retrain", reason="asked"
             ),
         )
     row = only_row(sql)
@@ -204,13 +206,13 @@ def test_a_run_that_fails_while_the_pointer_is_damaged_is_closed_all_the_same(
     pointer = settings.models / recipe.name / "champion.json"
     pointer.parent.mkdir(parents=True)
     pointer.write_text("damaged")
-    with record(recipe, settings) as run:
-        stage_small(run)
-        promote.fn(run, MEASURED, YES)
+    with journal(recipe, settings) as run:
+        candidate = stage_small(run)
+        promote.fn(run.store, candidate, None, YES)
     row = only_row(sql)
     assert row["status"] == "failed"
     assert "champion.json" in row["reason"]
-    assert run.state().type.value == "FAILED"
+    assert state_of(run.outcome).type.value == "FAILED"
     assert candidates(settings) == []
 
 
@@ -218,30 +220,29 @@ def test_a_run_whose_model_cannot_be_stored_is_closed_as_failed(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
     settings.models.touch()  # a file where the folder should be
-    with record(recipe, settings) as run:
+    with journal(recipe, settings) as run:
         stage_small(run)
     row = only_row(sql)
     assert row["status"] == "failed"
     assert row["reason"].startswith("the model store ")
-    assert run.state().message == row["reason"]
+    assert state_of(run.outcome).message == row["reason"]
 
 
 def test_a_run_that_was_given_up_as_lost_promotes_nothing_and_stays_lost(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
     champion = promote_one(recipe, settings).store.champion()
-    with record(recipe, settings) as run:
-        stage_small(run)
-        run.decided(MEASURED, YES)
+    with journal(recipe, settings) as run:
+        candidate = stage_small(run)
         sql.execute(
             "UPDATE runs SET status = 'lost', finished_at = started_at WHERE status = 'running'"
         )
-        carry_out(run, YES)
+        carry_out(run, candidate, YES)
     assert run.store.champion() == champion
     (status,) = sql.execute("SELECT status FROM runs WHERE run_id = ?", (run.id,)).fetchone()
     assert status == "lost"
     assert candidates(settings) == []
-    state = run.state()
+    state = state_of(run.outcome)
     assert state.type.value == "FAILED"
     assert "lost" in state.message
 
@@ -252,7 +253,7 @@ def test_a_row_that_cannot_be_opened_stops_the_run_before_it_begins(
     settings.home.mkdir()
     (settings.home / "metrics.db").write_bytes(b"no database" * 100)
     begun = False
-    with pytest.raises(DatabaseError), record(recipe, settings):
+    with pytest.raises(DatabaseError), journal(recipe, settings):
         begun = True
     assert not begun
     assert not settings.models.exists()
@@ -261,11 +262,11 @@ def test_a_row_that_cannot_be_opened_stops_the_run_before_it_begins(
 def test_a_long_step_keeps_its_lease(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
-    with record(recipe, replace(settings, lease_s=0.4)) as run:
-        first = run.runs.get(run.id).lease_expires_at
+    with journal(recipe, replace(settings, lease_s=0.4)) as run:
+        first = run.row().lease_expires_at
         # Until a lease stands that was given when the first had run out.
         later = first + timedelta(seconds=0.4)
-        wait_until(lambda: run.runs.get(run.id).lease_expires_at > later)
+        wait_until(lambda: run.row().lease_expires_at > later)
         assert only_row(sql)["status"] == "running"
 
 
@@ -277,13 +278,13 @@ def test_a_lease_that_cannot_be_renewed_is_a_warning_and_tried_again(
 ) -> None:
     with (
         caplog.at_level(logging.WARNING, "digits"),
-        record(recipe, replace(settings, lease_s=0.4)) as run,
+        journal(recipe, replace(settings, lease_s=0.4)) as run,
     ):
         sql.execute("ALTER TABLE runs RENAME TO elsewhere")
         wait_until(lambda: "no such table" in caplog.text)
         sql.execute("ALTER TABLE elsewhere RENAME TO runs")
-        before = run.runs.get(run.id).lease_expires_at
-        wait_until(lambda: run.runs.get(run.id).lease_expires_at > before)
+        before = run.row().lease_expires_at
+        wait_until(lambda: run.row().lease_expires_at > before)
 
 
 @pytest.mark.slow
@@ -294,11 +295,12 @@ def test_a_run_that_is_killed_is_lost_when_the_next_begins_and_its_candidate_rem
 import time
 from dataclasses import replace
 from datetime import timedelta
+from storage.provenance import Provenance
 from storage.recipe import Recipe
 from storage.settings import read_settings
-from tasks.record import record
+from tasks.journal import journal
 settings = replace(read_settings({{"DIGITS_HOME": {str(settings.home)!r}}}), lease_s=1.0)
-with record(Recipe(**{vars(recipe)!r}), settings) as run:
+with journal(Recipe(**{vars(recipe)!r}), settings) as run:
     run.store.stage(run.id, lambda folder: (folder / "model.tflite").touch(), {{}})
     print(run.id, flush=True)
     time.sleep(60)
@@ -321,9 +323,8 @@ def test_a_pointer_that_cannot_be_swapped_is_an_error_and_the_champion_stays(
     recipe: Recipe, settings: Settings
 ) -> None:
     champion = promote_one(recipe, settings).store.champion()
-    run = RunInProgress(recipe, settings)
-    run.checked(CHECK)
+    run = Journal(recipe, settings, PROVENANCE)
     with pytest.raises(ModelStoreError):
-        carry_out(run, YES)  # it staged nothing
+        carry_out(run, Candidate(run.id, "ab" * 32, "ab" * 32), YES)  # it staged nothing
     assert run.store.champion() == champion
     assert run.outcome is None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from tasks.scoring.measure import interval, mcnemar, measure
+from tasks.scoring.statistics import interval, loss_and_confusion, mcnemar
 
 PROBABILITIES = arrays(
     np.float32, st.tuples(st.integers(1, 30), st.just(10)), elements=st.floats(0, 1, width=32)
@@ -29,7 +29,7 @@ def test_loss_and_confusion_are_those_of_a_loop_over_the_images(
 ) -> None:
     total = len(probabilities)
     labels = data.draw(arrays(np.uint8, total, elements=st.integers(0, 9)))
-    evaluation = measure(probabilities, labels)
+    evaluation = loss_and_confusion(probabilities, labels)
     confusion = [[0] * 10 for _ in range(10)]
     losses = []
     for row, label in zip(probabilities.tolist(), labels.tolist(), strict=True):
@@ -51,7 +51,7 @@ def test_one_answer_that_is_not_finite_leaves_no_loss_and_every_image_counted(
     damaged = probabilities.copy()
     where = data.draw(st.tuples(st.integers(0, total - 1), st.integers(0, 9)))
     damaged[where] = data.draw(st.sampled_from([math.nan, math.inf, -math.inf]))
-    evaluation = measure(damaged, labels)
+    evaluation = loss_and_confusion(damaged, labels)
     assert math.isnan(evaluation.loss)
     assert evaluation.finite_loss is None
     assert evaluation.total == total
@@ -63,12 +63,12 @@ def test_a_certain_answer_that_is_wrong_costs_what_keras_says_it_costs() -> None
     certain = np.eye(10, dtype=np.float32)
     labels = np.array([0, 2, 2, 3, 4, 5, 6, 7, 8, 9])  # the second is wrong
     theirs = keras.losses.CategoricalCrossentropy()(np.eye(10)[labels], certain)
-    assert measure(certain, labels).loss == pytest.approx(float(theirs), rel=1e-5)
-    assert measure(certain, labels).loss == pytest.approx(-math.log(1e-7) / 10)
+    assert loss_and_confusion(certain, labels).loss == pytest.approx(float(theirs), rel=1e-5)
+    assert loss_and_confusion(certain, labels).loss == pytest.approx(-math.log(1e-7) / 10)
 
 
 def test_no_images_have_no_loss() -> None:
-    nothing = measure(np.zeros((0, 10), np.float32), np.zeros(0, np.uint8))
+    nothing = loss_and_confusion(np.zeros((0, 10), np.float32), np.zeros(0, np.uint8))
     assert math.isnan(nothing.loss)
     assert (nothing.correct, nothing.total) == (0, 0)
 

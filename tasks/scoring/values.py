@@ -1,0 +1,168 @@
+"""What scoring produces and the gate decides from."""
+
+import math
+from dataclasses import dataclass
+
+from storage.models.classifier import GOLDEN_TOLERANCE
+from storage.records import Evaluation, Pointer, Swap
+from tasks.scoring.statistics import interval
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that a model gets wrong.
+
+    Args:
+        index: Position of the image in the test set.
+        true: The digit it shows.
+        predicted: The digit the model answers.
+        probability: The model's probability for that answer, in [0, 1].
+    """
+
+    index: int
+    true: int
+    predicted: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class FieldScore:
+    """A model's result on the field set.
+
+    Args:
+        correct: Images right.
+        total: Images, at least 1.
+    """
+
+    correct: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """A stored model's result.
+
+    Args:
+        evaluation: On the test set.
+        golden_difference: Largest difference of a probability on the golden batch from what
+            Keras answered; may be NaN.
+        mistakes: The most confident ones, most confident first.
+        field: On the field set; None without one.
+    """
+
+    evaluation: Evaluation
+    golden_difference: float
+    mistakes: tuple[Mistake, ...] = ()
+    field: FieldScore | None = None
+
+    @property
+    def problem(self) -> str | None:
+        """Why its counts must not be compared with; None if they may be."""
+        if not math.isfinite(self.evaluation.loss):
+            return "its test loss is not finite"
+        if not self.golden_difference <= GOLDEN_TOLERANCE:
+            return f"its golden batch is off by {self.golden_difference:.1g}"
+        return None
+
+
+@dataclass(frozen=True)
+class NotScored:
+    """A stored model without a score: a failure never becomes a number.
+
+    Args:
+        reason: Why, in one line.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Test images that only one of challenger and champion gets right."""
+
+    only_challenger: int
+    only_champion: int
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Everything the gate decides from.
+
+    Args:
+        test_digest: SHA-256 of the test images and labels, hexadecimal.
+        trained: The challenger in memory, as Keras evaluates it.
+        challenger: The challenger's stored bytes.
+        champion: The champion's stored bytes, scored on the same images in the same process;
+            None without a champion.
+        best: Likewise the best champion so far, if the champion rule needs it and it is not the
+            champion itself.
+        compared_with: The pointer that named the champion.
+        pairs: None unless both challenger and champion answered.
+        rolled_back: The rollback that took these very weights out of use.
+    """
+
+    test_digest: str
+    trained: Evaluation
+    challenger: Score | NotScored
+    champion: Score | NotScored | None = None
+    best: Score | NotScored | None = None
+    compared_with: Pointer | None = None
+    pairs: Pairs | None = None
+    rolled_back: Swap | None = None
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """Of the challenger's stored bytes; of the model in memory if they have no score."""
+        stored = self.challenger
+        return stored.evaluation if isinstance(stored, Score) else self.trained
+
+    @property
+    def recorded(self) -> Evaluation | None:
+        """The evaluation, if it may go into the table: finite, and of at least one image."""
+        evaluation = self.evaluation
+        return None if evaluation.finite_loss is None or not evaluation.total else evaluation
+
+    def columns(self) -> dict[str, object]:
+        """Columns of ``runs``; None for what is not finite, or was counted from it."""
+        found: dict[str, object] = dict.fromkeys(MEASURED)
+        found["test_digest"] = self.test_digest
+        if self.compared_with:
+            found["champion_version"] = self.compared_with.version
+        evaluation = self.recorded
+        if evaluation:
+            low, high = interval(evaluation.correct, evaluation.total)
+            found |= {
+                "test_loss": evaluation.loss,
+                "test_accuracy": evaluation.correct / evaluation.total,
+                "test_correct": evaluation.correct,
+                "test_total": evaluation.total,
+                "accuracy_low": low,
+                "accuracy_high": high,
+                "field_correct": _field_correct(self.challenger),
+            }
+        champion = usable(self.champion)
+        if isinstance(champion, Score):
+            found["champion_correct"] = champion.evaluation.correct
+            found["champion_field_correct"] = _field_correct(champion)
+            if evaluation and self.pairs:
+                found["only_challenger_correct"] = self.pairs.only_challenger
+                found["only_champion_correct"] = self.pairs.only_champion
+        return found
+
+
+MEASURED = (
+    "test_loss", "test_accuracy", "test_correct", "test_total", "accuracy_low", "accuracy_high",
+    "field_correct", "champion_version", "champion_correct", "champion_field_correct",
+    "only_challenger_correct", "only_champion_correct",
+)  # fmt: skip
+
+
+def usable(score: Score | NotScored | None) -> Score | NotScored:
+    """The score if its counts may be compared with, otherwise the reason why not."""
+    if isinstance(score, Score) and score.problem:
+        return NotScored(score.problem)
+    return score or NotScored("it was not measured")
+
+
+def _field_correct(score: Score | NotScored) -> int | None:
+    return score.field.correct if isinstance(score, Score) and score.field else None
