@@ -80,8 +80,9 @@ def add_corrections(
     images, labels = _arrays(used)
     field_images, field_labels = _arrays(field)
     dropped = len(rows) - len(sound)
-    counts = (f"{count:,}" for count in (len(used), len(field), dropped))
-    log.info("corrections: %s used, %s in the field set, %s dropped", *counts)
+    log.info(
+        "corrections: %d used, %d in the field set, %d dropped", len(used), len(field), dropped
+    )
     return Corrected(
         dataset=replace(
             dataset,

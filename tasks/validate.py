@@ -51,48 +51,31 @@ class DataCheck:
 
 @task(cache_policy=NO_CACHE)
 def validate(dataset: Dataset, reference: Statistics | None, max_drift: float) -> DataCheck:
-    """Check what training takes for granted; nothing is dropped or mended.
+    """Check what training relies on; nothing is dropped or repaired.
 
     Args:
-        dataset: As it was loaded.
+        dataset: As loaded.
         reference: ``DataCheck.statistics`` of the champion's data; None if there is none.
         max_drift: The largest Jensen-Shannon distance from it, in [0, 1].
 
     Raises:
-        InvalidDataError: If something is not as it has to be; the message names what was
-            expected and what was found.
+        InvalidDataError: If a check fails; the message names what was expected and received.
     """
-    _check_part("training", dataset.train_images, dataset.train_labels)
-    _check_part("test", dataset.test_images, dataset.test_labels)
+    for part, images, labels in (
+        ("training", dataset.train_images, dataset.train_labels),
+        ("test", dataset.test_images, dataset.test_labels),
+    ):
+        _check_arrays(part, images, labels)
+        _check_content(part, images, labels)
     training = _check_repetitions("training", dataset.train_images, dataset.train_labels)
     test = _check_repetitions("test", dataset.test_images, dataset.test_labels)
-    in_both = training.keys() & test.keys()
-    if in_both:
-        first = min(in_both, key=training.__getitem__)
-        raise InvalidDataError(
-            f"expected no image to stand in both training and test set, received {len(in_both):,}"
-            f" (the first is training image {training[first]} and test image {test[first]});"
-            " remove them from the training set"
-        )
+    _check_disjoint(training, test)
     statistics = _describe(dataset.train_images, dataset.train_labels)
-    pixel_drift = label_drift = None
-    if reference is not None and not _comparable(statistics, reference):
-        log.warning("drift cannot be measured: the champion's data was described in another way")
-    elif reference is not None:
-        drift = _drift(statistics, reference)
-        pixel_drift, label_drift = max(drift["grey levels"], drift["ink"]), drift["labels"]
-        log.info("drift from the champion's data: pixels %.3f, labels %.3f",
-                 pixel_drift, label_drift)  # fmt: skip
-        _check_drift(drift, max_drift)
+    pixel_drift, label_drift = _check_drift(statistics, reference, max_drift)
     duplicates = len(dataset.train_images) - len(training) + len(dataset.test_images) - len(test)
     if duplicates:
-        log.warning("%s images stand in their set a second time", f"{duplicates:,}")
-    return DataCheck(
-        duplicates=duplicates,
-        statistics=statistics,
-        pixel_drift=pixel_drift,
-        label_drift=label_drift,
-    )
+        log.warning("%s images occur in their set a second time", f"{duplicates:,}")
+    return DataCheck(duplicates, statistics, pixel_drift, label_drift)
 
 
 def champion_statistics(store: ModelStore) -> Statistics | None:
@@ -105,7 +88,8 @@ def champion_statistics(store: ModelStore) -> Statistics | None:
     return champion[1].manifest.get("training_data") if champion else None
 
 
-def _check_part(part: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
+def _check_arrays(part: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Check dtypes, shapes and the range of the labels."""
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
         raise InvalidDataError(
             f"{part} images: expected uint8 of shape (n, 28, 28) from 0 to 255,"
@@ -127,6 +111,10 @@ def _check_part(part: str, images: NDArray[Any], labels: NDArray[Any]) -> None:
             f"{part} labels: expected digits from 0 to 9,"
             f" received values from {labels.min()} to {labels.max()}"
         )
+
+
+def _check_content(part: str, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> None:
+    """Check that there are enough images of each digit, and none that is blank."""
     counts = np.bincount(labels, minlength=10)
     floor = max(MIN_IMAGES[part], int(MIN_SHARE * len(labels)))
     if counts.min() < floor:
@@ -157,7 +145,7 @@ def _described(array: NDArray[Any]) -> str:
 def _check_repetitions(
     part: str, images: NDArray[np.uint8], labels: NDArray[np.integer]
 ) -> dict[bytes, int]:
-    """Where each image stands first, by its SHA-256; one image with two labels is refused."""
+    """Index of each image's first occurrence, by its SHA-256; two labels for one are refused."""
     first: dict[bytes, int] = {}
     for index, image in enumerate(np.ascontiguousarray(images)):
         other = first.setdefault(hashlib.sha256(image.data).digest(), index)
@@ -170,9 +158,20 @@ def _check_repetitions(
     return first
 
 
+def _check_disjoint(training: dict[bytes, int], test: dict[bytes, int]) -> None:
+    in_both = training.keys() & test.keys()
+    if in_both:
+        first = min(in_both, key=training.__getitem__)
+        raise InvalidDataError(
+            f"expected no image in both training and test set, received {len(in_both):,}"
+            f" (the first is training image {training[first]} and test image {test[first]});"
+            " remove them from the training set"
+        )
+
+
 def _describe(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Statistics:
     ink = images.mean(axis=0).ravel()
-    # In parts: bincount turns each pixel into eight bytes.
+    # In parts: bincount converts each pixel to eight bytes.
     parts = np.array_split(images, -(-len(images) // 1000))
     levels = sum(np.bincount(part.ravel() // 16, minlength=16) for part in parts)
     found = {
@@ -184,7 +183,7 @@ def _describe(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Statist
 
 
 def _comparable(statistics: Statistics, reference: Statistics) -> bool:
-    """Whether the two describe the same things, as two releases may not."""
+    """Whether the two describe the same things; those of two releases may not."""
     return {k: len(v) for k, v in statistics.items()} == {k: len(v) for k, v in reference.items()}
 
 
@@ -202,12 +201,24 @@ def _drift(statistics: Statistics, reference: Statistics) -> dict[str, float]:
     }
 
 
-def _check_drift(drift: dict[str, float], max_drift: float) -> None:
+def _check_drift(
+    statistics: Statistics, reference: Statistics | None, max_drift: float
+) -> tuple[float | None, float | None]:
+    """Drift of pixels and of labels; both None where it cannot be measured."""
+    if reference is None:
+        return None, None
+    if not _comparable(statistics, reference):
+        log.warning("drift cannot be measured: the champion's data was described differently")
+        return None, None
+    drift = _drift(statistics, reference)
+    pixel_drift, label_drift = max(drift["grey levels"], drift["ink"]), drift["labels"]
+    log.info("drift from the champion's data: pixels %.3f, labels %.3f", pixel_drift, label_drift)
     far = {name: distance for name, distance in drift.items() if not distance <= max_drift}
     if far:
         found = ", ".join(f"{distance:.3f} ({name})" for name, distance in far.items())
         raise InvalidDataError(
             f"training data: expected a Jensen-Shannon distance of at most {max_drift:g} from"
-            f" the champion's data, received {found}; look at the images, or set max_drift"
-            " higher if the change is meant"
+            f" the champion's data, received {found}; look at the images, or raise max_drift"
+            " if the change is intended"
         )
+    return pixel_drift, label_drift

@@ -71,7 +71,7 @@ def test_data_far_from_the_champions_is_refused_and_passes_where_the_bound_allow
         validate.fn(drifted, good.statistics, max_drift)
     message = str(refused.value)
     assert "distance of at most 0.2 from the champion's data" in message
-    assert "set max_drift higher" in message
+    assert "raise max_drift" in message
     assert "\n" not in message
     allowed = validate.fn(drifted, good.statistics, 1.0)
     assert max(allowed.pixel_drift, allowed.label_drift) > max_drift

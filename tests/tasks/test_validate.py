@@ -207,7 +207,7 @@ BAD: dict[str, tuple[Callable[[Dataset], Dataset], str]] = {
     ),
     "a test image in the training set": (
         leaked,
-        r"^expected no image to stand in both training and test set, received 1 \(the first is"
+        r"^expected no image in both training and test set, received 1 \(the first is"
         r" training image \d+ and test image 7\); remove them from the training set$",
     ),
     "training set and test set the same": (
@@ -288,4 +288,4 @@ def test_duplicates_are_counted_and_nothing_is_dropped(
     dataset = repeated("train", other_label=False)(repeated("test", other_label=False)(few))
     assert validate.fn(dataset, None, MAX_DRIFT).duplicates == 2
     assert len(dataset.train_images) == 361
-    assert "2 images stand in their set a second time" in caplog.text
+    assert "2 images occur in their set a second time" in caplog.text
