@@ -70,5 +70,5 @@ def retrain(
             folder = settings.home / "reports"
             report(run.row(), run.newest_rows(30), data, curve, measurements, folder)
     with best_effort("the announcement"):
-        announce(run.row(), store.version(run.id))
+        announce(run.row())
     return state_of(run.outcome)

@@ -1,7 +1,5 @@
 """Announce: the run's name, tags and event in Prefect, for people and automations."""
 
-from pathlib import Path
-
 from prefect import task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
@@ -18,12 +16,11 @@ EVENTS = {Status.PROMOTED: "model.promoted", Status.REJECTED: "model.rejected"}
 
 
 @task(cache_policy=NO_CACHE)
-def announce(row: Run, folder: Path) -> None:
+def announce(row: Run) -> None:
     """Name and tag the flow run after its outcome, and emit its event.
 
     Args:
         row: The run's, closed.
-        folder: Where its model is, if it was promoted.
     """
     if flow_run.id:
         with get_client(sync_client=True) as client:
@@ -38,7 +35,7 @@ def announce(row: Run, folder: Path) -> None:
             link_text=f"run {row.run_id}",
             key=artifact_key("champion", row.dataset),
             description=f"{row.dataset}, generation {row.generation},"
-            f" {row.test_correct:,} of {row.test_total:,} correct: `{folder}`",
+            f" {row.test_correct:,} of {row.test_total:,} correct",
         )
 
 

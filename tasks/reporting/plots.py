@@ -1,4 +1,4 @@
-"""Plots of a report, as PNG in a ``data:`` URI: they show without a network, in light and dark."""
+"""Plots of a report, as PNG in a ``data:`` URI: no network needed, legible in light and dark."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from storage.records import Evaluation
     from tasks.train import Epoch
 
-# A card of its own colour: text on a transparent one would vanish in one of the two themes.
+# An opaque background: on a transparent one the text would vanish in one of the two themes.
 PAPER, INK, BLUE, ORANGE = "#fbfaf7", "#22303c", "#2f6db3", "#c8611a"
 
-# It says that it builds its font cache, once on a new machine.
+# On a new machine it logs that it is building its font cache.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 
@@ -49,7 +49,7 @@ def learning_curve(curve: Sequence[Epoch]) -> str:
 
 
 def confusion_matrix(evaluation: Evaluation) -> str:
-    """Counts of what the model says for each true digit; mistakes coloured by their share."""
+    """Counts by true and predicted digit; mistakes are coloured by their share."""
     figure = _figure(5.0, 4.8, left=0.1, right=0.99, bottom=0.1, top=0.94)
     axes = figure.subplots()
     counts = np.array(evaluation.confusion)
@@ -58,19 +58,19 @@ def confusion_matrix(evaluation: Evaluation) -> str:
     top = max(float(np.nanmax(mistakes)), 0.01)
     axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=top)
     for digit, row in enumerate(counts):
-        for said, count in enumerate(row):
-            right = digit == said
-            dark = not right and mistakes[digit, said] > 0.6 * top
+        for predicted, count in enumerate(row):
+            right = digit == predicted
+            dark = not right and mistakes[digit, predicted] > 0.6 * top
             axes.text(
-                said, digit, f"{count:,}" if count else "·", ha="center", va="center",
+                predicted, digit, f"{count:,}" if count else "·", ha="center", va="center",
                 fontsize=8 if right else 8.5, color=BLUE if right else ("white" if dark else INK),
                 fontweight="bold" if right else "normal",
             )  # fmt: skip
     axes.set_xticks(range(10))
     axes.set_yticks(range(10))
-    axes.set_xlabel("the model says", fontsize=9)
+    axes.set_xlabel("predicted digit", fontsize=9)
     axes.set_ylabel("true digit", fontsize=9)
-    axes.set_title("what is taken for what (test images)", loc="left", fontsize=10, color=INK)
+    axes.set_title("test images by true and predicted digit", loc="left", fontsize=10, color=INK)
     _plain(axes)
     axes.tick_params(length=0)
     return _data_uri(figure)
@@ -81,13 +81,13 @@ def contact_sheet(images: NDArray[np.uint8], mistakes: Sequence[Mistake]) -> str
 
     Args:
         images: uint8, shape (n, 28, 28): the test images.
-        mistakes: The surest first, at least one.
+        mistakes: The most confident first, at least one.
     """
-    columns, across, down = 8, 36, 46  # in pixels of the images, with room for the words
+    columns, across, down = 8, 36, 46  # in image pixels, with room for the caption
     rows = -(-len(mistakes) // columns)
     figure = _figure(7.2, 7.2 * rows * down / (columns * across), left=0, right=1, bottom=0, top=1)
     axes = figure.subplots()
-    # In one picture, which is drawn four times as fast as one for each image.
+    # One picture draws four times as fast as one per image.
     sheet = np.full((rows * down, columns * across), np.nan)
     for place, mistake in enumerate(mistakes):
         top, left = place // columns * down + 15, place % columns * across + 4
@@ -103,8 +103,8 @@ def contact_sheet(images: NDArray[np.uint8], mistakes: Sequence[Mistake]) -> str
 
 
 def _figure(width: float, height: float, **margins: float) -> Figure:
-    # Not pyplot, which keeps every figure and is not made for threads. No layout engine either:
-    # it draws everything twice.
+    # Not pyplot, which keeps every figure and is not thread-safe. No layout engine either: it
+    # draws everything twice.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=110, facecolor=PAPER)
