@@ -100,7 +100,7 @@ class Journal:
         self._runs.note(self.id)
 
     def row(self) -> Run:
-        """Read the row as it stands."""
+        """Read the row as it is now."""
         return self._runs.get(self.id)
 
     def newest_rows(self, limit: int) -> Sequence[Run]:
@@ -166,7 +166,7 @@ def _close(run: Journal, outcome: Outcome) -> None:
     try:
         run.close(outcome)
     except DigitsError as error:
-        # Closed as lost meanwhile, or the database is gone: only the state can say why.
+        # Another process closed it as lost, or the database is gone: only the state can say why.
         log.warning("%s", error)
         run.outcome = Outcome(Status.FAILED, outcome.reason)
 

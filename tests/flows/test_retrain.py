@@ -130,7 +130,7 @@ def test_the_server_knows_the_run_by_its_name_tags_and_artifacts(home):
     assert report.read_text() == artifacts["report-mnist-5k"]["data"]
 
 
-def test_learning_curve_and_digits_stand_in_the_tables(home):
+def test_learning_curve_and_digits_are_in_the_tables(home):
     run(epochs=3)
 
     (row,) = rows(home)
@@ -168,7 +168,7 @@ def test_a_run_is_compared_with_the_champion_on_the_same_images(home):
     assert (third["test_correct"], third["only_challenger_correct"]) == (first["test_correct"], 0)
 
 
-def test_a_champion_that_cannot_be_scored_rejects_until_somebody_rolls_back(home):
+def test_a_champion_that_cannot_be_scored_rejects_until_it_is_rolled_back(home):
     first, second = run(epochs=1), run()
     assert (first.name, second.name) == ("Promoted", "Promoted")
     store = ModelStore(LocalFolder(home / "models"), "mnist-5k")
@@ -196,7 +196,7 @@ def test_a_champion_that_cannot_be_scored_rejects_until_somebody_rolls_back(home
     ]
 
 
-def test_what_was_rolled_back_does_not_come_back_the_next_night(home):
+def test_a_model_that_was_rolled_back_is_not_promoted_again(home):
     run(epochs=1)
     run()
     store = ModelStore(LocalFolder(home / "models"), "mnist-5k")
@@ -298,7 +298,7 @@ def test_broken_data_fails_before_training_and_its_row_says_why(home, idx_folder
     assert not (home / "models").exists()
 
 
-def test_a_folder_with_some_files_compressed_is_as_good_as_plain(home, idx_folder):
+def test_a_folder_may_mix_compressed_and_plain_files(home, idx_folder):
     plain = idx_folder / "train-images-idx3-ubyte"
     with gzip.open(f"{plain}.gz", "wb") as packed:
         packed.write(plain.read_bytes())

@@ -76,7 +76,7 @@ def test_the_champions_bytes_are_scored_on_the_same_images_and_pairs_are_counted
 
 @pytest.mark.parametrize("file", ["model.tflite", "model.keras", "golden.npz", "manifest.json"])
 @pytest.mark.parametrize("whose", ["champion", "challenger"])
-def test_a_damaged_file_leaves_no_score_but_a_text_that_names_it(
+def test_a_damaged_file_leaves_no_score_and_the_reason_names_it(
     promoted: Runs, challenge: Runs, measured, file: str, whose: str
 ) -> None:
     champion, run = promoted("rough"), challenge("good")
@@ -95,7 +95,7 @@ def test_a_damaged_file_leaves_no_score_but_a_text_that_names_it(
     assert ("`digits rollback`" in decision.reason) == (whose == "champion")
 
 
-def test_a_champion_whose_files_are_gone_is_a_text_and_not_waited_for(
+def test_a_champion_without_files_is_not_scored_and_not_waited_for(
     promoted: Runs, challenge: Runs, measured
 ) -> None:
     champion = promoted("rough")
@@ -124,7 +124,7 @@ def test_a_damaged_pointer_or_state_is_a_champion_that_cannot_be_scored(
     assert "`digits rollback`" in decision.reason
 
 
-def test_a_champion_that_is_replaced_and_removed_meanwhile_is_measured_again(
+def test_a_champion_replaced_and_removed_during_scoring_is_compared_again(
     promoted: Runs,
     challenge: Runs,
     measured,
@@ -169,7 +169,7 @@ def test_a_champion_that_is_replaced_and_removed_meanwhile_is_measured_again(
         ("echo '{}'", "the scoring process failed"),
     ],
 )
-def test_a_process_that_dies_or_says_nothing_of_use_leaves_no_score_and_nothing_passes(
+def test_a_scoring_process_that_dies_or_prints_rubbish_leaves_no_score_and_nothing_passes(
     promoted: Runs,
     challenge: Runs,
     measured,
@@ -251,7 +251,7 @@ def test_weights_that_were_rolled_back_are_known_again_in_a_new_run(
     assert measured(challenge("poor"), "poor").rolled_back is None
 
 
-def test_what_lies_in_the_folder_where_a_run_starts_is_not_imported(
+def test_modules_in_the_working_directory_are_not_imported(
     challenge: Runs, measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored
 ) -> None:
     (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")

@@ -99,7 +99,7 @@ def test_another_seed_leaves_others_of_a_flood_out_and_the_same_seed_the_same(ad
     assert not (first == other).all()
 
 
-def test_one_that_stands_in_the_test_set_is_refused_and_a_contradiction_dropped(added, dataset):
+def test_a_correction_in_the_test_set_or_contradicting_the_training_set_is_dropped(added, dataset):
     images = np.concatenate([dataset.test_images[:3], dataset.train_images[:4], pictures(5, 3)])
     labels = np.concatenate([np.full(3, 7), dataset.train_labels[:4], np.full(5, 1)])
     labels[4] = (labels[4] + 1) % 10

@@ -206,7 +206,7 @@ def test_a_golden_batch_that_is_not_finite_rejects_and_the_reason_shows_it(
     assert f"golden batch within {number}" in decision.reason
 
 
-def test_a_stored_model_that_gives_no_answer_rejects_with_what_it_said(
+def test_a_stored_model_without_a_score_rejects_with_the_reason(
     new_recipe: Callable[..., Recipe],
 ) -> None:
     found = measured(

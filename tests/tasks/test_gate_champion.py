@@ -176,7 +176,7 @@ def test_a_champion_that_cannot_be_scored_rejects_and_the_reason_names_the_way_o
     assert f"cannot be scored: {why}" in decision.reason
 
 
-def test_a_store_whose_champion_is_not_even_known_rejects_too(
+def test_an_unknown_champion_rejects_too(
     new_recipe: Callable[..., Recipe],
 ) -> None:
     found = compared(
@@ -212,7 +212,7 @@ def test_a_comparison_of_which_a_part_is_missing_rejects(
     assert failed(gate.fn(replace(whole, **{missing: None}), recipe)) == ["champion"]
 
 
-def test_a_champion_whose_golden_batch_is_off_is_no_measure(
+def test_a_champion_with_a_different_golden_batch_rejects(
     new_recipe: Callable[..., Recipe],
 ) -> None:
     for golden in (math.nan, 0.5):
@@ -233,7 +233,7 @@ SCORES = st.one_of(
 
 
 @given(data=st.data())
-def test_whatever_was_measured_every_rule_has_words_and_only_what_is_whole_is_accepted(
+def test_every_rule_has_words_and_only_complete_measurements_are_accepted(
     new_recipe: Callable[..., Recipe], data: st.DataObject
 ) -> None:
     pairs = st.one_of(st.none(), st.builds(Pairs, st.integers(0, 40), st.integers(0, 40)))

@@ -125,7 +125,7 @@ def test_a_run_that_does_not_pass_is_rejected_and_the_champion_stays(
     assert state.message == row["reason"]
 
 
-def test_a_loss_that_is_no_number_leaves_its_columns_empty(
+def test_a_loss_that_is_not_finite_leaves_its_columns_empty(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
     with journal(recipe, settings) as run:

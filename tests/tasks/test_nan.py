@@ -226,7 +226,7 @@ def test_a_golden_batch_that_holds_nan_rejects(
         ("a weight is NaN", "expected its golden batch within 0.0001"),
     ],
 )
-def test_a_champion_that_answers_nan_is_no_measure_and_stays_until_a_person_rolls_back(
+def test_a_champion_that_answers_nan_rejects_until_a_person_rolls_back(
     recipe: Recipe,
     settings: Settings,
     sql: sqlite3.Connection,
@@ -251,7 +251,7 @@ def test_a_champion_that_answers_nan_is_no_measure_and_stays_until_a_person_roll
     assert run.store.champion() == champion
 
 
-def test_a_best_ever_that_answers_nan_is_no_anchor(
+def test_a_best_champion_that_answers_nan_rejects(
     recipe: Recipe,
     settings: Settings,
     sql: sqlite3.Connection,
