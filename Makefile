@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-GENERATED := docs/metrics.md
+GENERATED := docs/metrics.md docs/cli.md
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow lint bench format docs migration constraints clean
