@@ -42,7 +42,7 @@ def test_the_readme_begins_with_the_two_commands():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_commands_in_the_readme_print_the_output_below_them(tmp_path):
     if shutil.which("sqlite3") is None:
         pytest.skip("the README's example with SQLite's shell needs sqlite3")

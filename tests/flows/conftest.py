@@ -44,10 +44,16 @@ def new_user(folder: Path, home: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def font_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Matplotlib's, which takes seconds to build: shared by the commands of all tests."""
+    return str(tmp_path_factory.mktemp("matplotlib"))
+
+
 @pytest.fixture
-def environment(tmp_path: Path, home: Path) -> dict[str, str]:
+def environment(tmp_path: Path, home: Path, font_cache: str) -> dict[str, str]:
     """The environment of this test's commands."""
-    return new_user(tmp_path, home)
+    return {**new_user(tmp_path, home), "MPLCONFIGDIR": font_cache}
 
 
 @pytest.fixture
@@ -62,7 +68,7 @@ def digits(environment: dict[str, str], tmp_path: Path) -> Digits:
             env={**environment, **settings},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
         )
 
     return run
@@ -106,7 +112,7 @@ class Started:
     def output(self) -> str:
         return self.log.read_text()
 
-    def wait_for(self, text: str, timeout_s: float = 180) -> None:
+    def wait_for(self, text: str, timeout_s: float = 600) -> None:
         deadline = time.monotonic() + timeout_s
         while text not in self.output:
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -115,7 +121,7 @@ class Started:
 
     def stop(self, how: signal.Signals) -> int:
         self.process.send_signal(how)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def test_a_worse_an_equal_and_a_better_challenger_get_the_decision_that_they_des
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_challenger_that_is_better_but_blind_to_one_digit_is_rejected_for_that(
     tmp_path, monkeypatch, mnist_folder
 ):

@@ -11,7 +11,7 @@ import pytest
 from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # A seven, in shares of the pad.
 SEVEN = [(0.3, 0.25), (0.7, 0.25), (0.62, 0.45), (0.52, 0.62), (0.45, 0.82)]

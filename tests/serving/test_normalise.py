@@ -229,7 +229,7 @@ def test_any_bytes_give_a_digit_or_one_error(content: bytes, start: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_at_least_97_percent_of_2000_redrawn_test_images_are_right(
     mnist_folder: Path, tmp_path: Path
 ) -> None:

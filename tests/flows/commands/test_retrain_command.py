@@ -35,7 +35,7 @@ def servers_below(environment: dict[str, str]) -> list[psutil.Process]:
 
 
 def assert_no_server_is_left(environment: dict[str, str]) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 120
     while servers_below(environment) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not servers_below(environment)
@@ -136,7 +136,7 @@ def test_two_at_once_on_a_new_machine_both_finish(started, home):
     both = [started("retrain", *RECIPE, "--seed", "1") for _ in range(2)]
 
     for one in both:
-        assert one.process.wait(200) == 0, one.output
+        assert one.process.wait(600) == 0, one.output
     generations = query(home, "SELECT generation FROM runs ORDER BY generation")
     assert generations == [(1,), (2,)]
     pointer = json.loads((home / "models/mnist-5k/champion.json").read_text())

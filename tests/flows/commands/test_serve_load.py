@@ -18,7 +18,7 @@ from PIL import Image
 
 from serving.bounds import CLIENT_TIMEOUT_S
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SEVEN = (Path(__file__).parents[3] / "docs/images/seven.png").read_bytes()
 IMAGE = np.random.default_rng(5).integers(0, 256, (28, 28)).astype(np.uint8)

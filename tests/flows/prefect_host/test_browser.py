@@ -12,7 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 
@@ -36,7 +36,7 @@ def test_run_report_leaderboard_and_deployment_show_the_rows_accuracy(
     subprocess.run(
         [PREFECT, "deployment", "run", "retrain/nightly", "-p", "dataset=mnist-5k", "-p", "seed=1",
          "--watch"],
-        check=True, env=environment, timeout=240,
+        check=True, env=environment, timeout=600,
     )  # fmt: skip
     assert (
         digits("retrain", "--dataset", "mnist-5k", "--seed", "4", "--epochs", "4").returncode == 3

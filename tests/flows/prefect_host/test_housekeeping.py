@@ -15,7 +15,7 @@ from threading import Thread
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PROJECT = Path(__file__).parents[3]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -42,7 +42,7 @@ def statuses(home: Path) -> list[str]:
         return [s for (s,) in rows.execute("SELECT status FROM runs ORDER BY started_at")]
 
 
-def wait_for(what, expected: str, timeout_s: float = 180) -> None:
+def wait_for(what, expected: str, timeout_s: float = 600) -> None:
     deadline = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline, f"never came: {expected}"
@@ -53,7 +53,7 @@ def run_deployment(environment: dict[str, str], *parameters: str) -> None:
     given = [part for parameter in parameters for part in ("-p", parameter)]
     done = subprocess.run(
         [PREFECT, "deployment", "run", "retrain/nightly", "-p", "dataset=mnist-5k", *given],
-        check=False, env=environment, capture_output=True, text=True, timeout=120,
+        check=False, env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -91,11 +91,11 @@ def test_a_run_that_is_killed_and_a_worker_that_is_killed_do_not_stop_the_night(
     run_deployment(environment, "epochs=6", "min_accuracy=0.5", "min_recall=0")
     wait_for(lambda: statuses(home)[2:] == ["promoted"], "one more is promoted")
     assert digits("rollback", "--why", "it looks odd").returncode == 0
-    wait_for(lambda: "model.rolled-back" in events(environment), "the rollback's event", 30)
+    wait_for(lambda: "model.rolled-back" in events(environment), "the rollback's event")
 
     children = psutil.Process(up.process.pid).children(recursive=True)
     assert up.stop(signal.SIGTERM) == 0, up.output
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
     assert "Traceback" not in up.output
 
@@ -111,7 +111,7 @@ def test_up_that_is_killed_while_a_run_goes_on_is_started_again_and_the_next_run
     children = psutil.Process(up.process.pid).children(recursive=True)
     up.process.kill()
     up.process.wait()
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=300)
     assert not alive, "they end with it"
 
     again = started("up", "--port", str(free_port), DIGITS_LEASE_S="8")
@@ -200,7 +200,7 @@ def test_a_message_goes_out_when_a_night_is_rejected_or_fails(
         assert "expected a URL" in wrong.stderr
 
         digits("retrain", "--dataset", "mnist-5k", "--epochs", "1", "--min-accuracy", "0.9999")
-        wait_for(lambda: len(received) == 1, "a message of the rejected run", 60)
+        wait_for(lambda: len(received) == 1, "a message of the rejected run")
         assert "model.rejected model of mnist-5k" in received[0]
         assert "required at least 0.9999" in received[0]
 
@@ -210,7 +210,7 @@ def test_a_message_goes_out_when_a_night_is_rejected_or_fails(
                      "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):  # fmt: skip
             (broken / name).write_bytes(b"\x00")
         digits("retrain", "--dataset", str(broken))
-        wait_for(lambda: len(received) == 2, "a message of the failed run", 60)
+        wait_for(lambda: len(received) == 2, "a message of the failed run")
         assert "prefect.flow-run.Failed" in received[1]
         assert "IDX header" in received[1]
     finally:

@@ -66,7 +66,7 @@ def quality(store: ModelStore, version: str) -> int:
 
 
 @pytest.mark.parametrize("histories", [5, pytest.param(150, marks=pytest.mark.slow)])
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_promotions_and_rollbacks_at_once_are_one_sequence_and_the_worse_never_wins(
     histories, tmp_path, tiny, at_once
 ):
@@ -121,7 +121,7 @@ else:
     ("swaps", "readers", "reads"),
     [(20, 1, 20), pytest.param(500, 3, 35_000, marks=pytest.mark.slow)],
 )
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_reader_sees_one_complete_version_whatever_is_swapped_meanwhile(
     swaps, readers, reads, tmp_path, tiny, at_once
 ):
