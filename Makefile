@@ -17,7 +17,7 @@ test: $(VENV)/installed-dev ## install what tests need, and run the fast ones; A
 	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/installed-dev ## run the tests that take minutes; ARGS for pytest
-	@$(BIN)/pytest -m slow -n 2 --dist load --maxschedchunk 1 --durations 10 $(ARGS)
+	@$(BIN)/pytest -m slow -n 3 --dist load --maxschedchunk 1 --durations 10 $(ARGS)
 
 lint: $(VENV)/installed-dev ## ruff, ruff format, mypy, import-linter, generated docs
 	$(BIN)/ruff check .
