@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -52,6 +53,10 @@ class Metrics:
             **own,
         ).set_function(lambda: watcher.refused is not None)
         self.registry.register(self)
+        # labels() formats its values and takes a lock each time.
+        self._of_prediction = cache(self.predictions.labels)
+        self._of_request = cache(self.requests.labels)
+        self._of_path = cache(self.seconds.labels)
 
     def collect(self) -> list[GaugeMetricFamily]:
         """Describe the version that is serving, as a prometheus_client collector."""
@@ -68,8 +73,13 @@ class Metrics:
 
     def count_prediction(self, version: str, prediction: dict[str, Any]) -> None:
         """Count a prediction."""
-        self.predictions.labels(prediction["digit"], version).inc()
+        self._of_prediction(prediction["digit"], version).inc()
         self.confidence.observe(prediction["probability"])
+
+    def count_request(self, path: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._of_request(path, status).inc()
+        self._of_path(path).observe(seconds)
 
 
 class MetricsMiddleware:
@@ -107,5 +117,4 @@ class MetricsMiddleware:
         finally:
             # Only known paths: each label costs memory, and clients choose the others.
             path = getattr(scope.get("route"), "path", "other")
-            self._metrics.requests.labels(path, status).inc()
-            self._metrics.seconds.labels(path).observe(time.perf_counter() - began)
+            self._metrics.count_request(path, status, time.perf_counter() - began)
