@@ -1,4 +1,4 @@
-"""What outlives a run: the tables, the model store, the settings; and the tables in pandas."""
+"""What outlives a run: metrics tables, model store, settings; ``read_table`` for pandas."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ def read_table(name: str = "runs", url: str | None = None) -> pd.DataFrame:
     """Read a table or view of the metrics database as a DataFrame.
 
     Args:
-        name: ``runs``, ``epochs``, ``digit_metrics``, ``promotions``, or a view:
-            ``leaderboard``, ``nightly``, ``champions``. ``docs/metrics.md`` has their columns.
-        url: SQLAlchemy URL; None means the settings' database.
+        name: A table (``runs``, ``epochs``, ``digit_metrics``, ``promotions``,
+            ``corrections``) or a view (``leaderboard``, ``nightly``, ``champions``);
+            ``docs/metrics.md`` lists their columns.
+        url: SQLAlchemy URL; None means the database in the settings.
 
     Returns:
-        One row per row. Times are aware, in UTC; what has few values is a category;
-        numbers that may be missing are pandas' nullable ones.
+        A frame with a row per row. Times are aware and in UTC, columns with few different
+        values are categories, and numbers that may be missing have nullable types.
 
     Raises:
         InvalidParameterError: If there is no such table or view.

@@ -20,5 +20,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take this migration back."""
+    """Undo this migration."""
     ${downgrades if downgrades else "pass"}

@@ -17,7 +17,7 @@ def corrections(engine) -> Corrections:
     return Corrections(engine, "mnist")
 
 
-def test_what_is_kept_is_found_by_sql_and_read_back_the_same(corrections, settings):
+def test_a_correction_reads_back_the_same_by_sql_and_through_the_table(corrections, settings):
     digests = corrections.add(IMAGES[:2], [3, 8], actor="anna", predicted=5, version="run-1")
 
     with closing(sqlite3.connect(settings.home / "metrics.db")) as sql:
@@ -31,7 +31,7 @@ def test_what_is_kept_is_found_by_sql_and_read_back_the_same(corrections, settin
     assert sorted(row.digest for row in corrections.all()) == sorted(digests)
 
 
-def test_what_is_inserted_by_sql_is_read(corrections, engine):
+def test_a_correction_inserted_by_sql_is_read(corrections, engine):
     with engine.begin() as sql:
         sql.execute(
             text(
@@ -44,7 +44,7 @@ def test_what_is_inserted_by_sql_is_read(corrections, engine):
     assert (row.label, row.image, row.actor) == (4, IMAGES[0].tobytes(), "bob")
 
 
-def test_the_same_image_again_is_one_correction_with_its_last_label(corrections):
+def test_correcting_an_image_again_replaces_its_label(corrections):
     corrections.add(IMAGES[:1], [3], actor="anna", predicted=5, version="run-1")
     (digest,) = corrections.add(IMAGES[:1], [8], actor="bob")
 
@@ -53,7 +53,7 @@ def test_the_same_image_again_is_one_correction_with_its_last_label(corrections)
     assert (row.predicted, row.version) == (5, "run-1")
 
 
-def test_a_revoked_one_stays_in_the_table_and_comes_back_when_it_is_given_again(corrections):
+def test_a_revoked_correction_stays_in_the_table_and_counts_again_once_repeated(corrections):
     digest, other = corrections.add(IMAGES[:2], [3, 8], actor="anna")
 
     assert corrections.revoke(digest[:10]) == digest
@@ -65,26 +65,26 @@ def test_a_revoked_one_stays_in_the_table_and_comes_back_when_it_is_given_again(
 
 
 @pytest.mark.parametrize("digest", ["", "zz", "%", "_"])
-def test_what_fits_none_or_more_than_one_is_not_revoked(corrections, digest):
+def test_a_digest_that_matches_none_or_several_revokes_nothing(corrections, digest):
     corrections.add(IMAGES[:2], [3, 8], actor="anna")
     with pytest.raises(CorrectionNotFoundError, match="digits corrections"):
         corrections.revoke(digest)
     assert len(corrections.all()) == 2
 
 
-def test_another_datasets_are_not_seen(corrections, engine):
+def test_corrections_of_another_name_are_not_read(corrections, engine):
     corrections.add(IMAGES[:1], [3], actor="anna")
     assert not Corrections(engine, "mnist-5k").all()
 
 
-def test_an_empty_image_among_others_keeps_none(corrections):
+def test_one_blank_image_rejects_all_corrections(corrections):
     images = np.concatenate([IMAGES[:1], np.zeros((1, 28, 28), np.uint8)])
     with pytest.raises(ImageError, match="received a blank image"):
         corrections.add(images, [3, 4], actor="anna")
     assert not corrections.all()
 
 
-def test_a_label_that_is_none_keeps_none(corrections):
+def test_one_invalid_label_rejects_all_corrections(corrections):
     from storage.errors import DatabaseError
 
     with pytest.raises(DatabaseError, match="label_is_a_digit"):

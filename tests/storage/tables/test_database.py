@@ -31,7 +31,7 @@ def tables(path: Path) -> set[str]:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
 
 
-def test_a_new_database_is_made_with_its_folder_and_the_newest_schema(settings: Settings) -> None:
+def test_a_new_database_gets_its_folder_and_the_newest_schema(settings: Settings) -> None:
     assert not has_database(settings.database_url)
     open_database(settings.database_url).dispose()
     assert has_database(settings.database_url)
@@ -43,13 +43,13 @@ def test_a_new_database_is_made_with_its_folder_and_the_newest_schema(settings: 
         ]
 
 
-def test_the_revision_that_the_code_knows_is_the_newest_migration() -> None:
+def test_the_revision_in_the_code_is_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
 
 
-def test_the_mapped_tables_are_what_the_migrations_make(engine: Engine) -> None:
+def test_the_mapped_tables_match_the_migrated_ones(engine: Engine) -> None:
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
@@ -79,7 +79,7 @@ def test_a_transaction_takes_the_write_lock_when_it_begins(
         other.execute("BEGIN IMMEDIATE")
 
 
-def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(
+def test_a_database_of_a_newer_release_is_refused_and_left_unchanged(
     engine: Engine, settings: Settings, sql: sqlite3.Connection
 ) -> None:
     sql.execute("UPDATE alembic_version SET version_num = '0999'")
@@ -91,7 +91,7 @@ def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_and_left_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "metrics.db"
     path.write_bytes(b"run,accuracy\n1,0.98\n" * 500)
     before = path.read_bytes()
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path)
     assert path.read_bytes() == before
 
 
-def test_a_table_runs_of_another_program_is_refused_and_nothing_is_added(tmp_path: Path) -> None:
+def test_another_programs_table_runs_is_refused_and_nothing_is_added(tmp_path: Path) -> None:
     path = tmp_path / "metrics.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE runs (marathon TEXT)")
@@ -109,7 +109,7 @@ def test_a_table_runs_of_another_program_is_refused_and_nothing_is_added(tmp_pat
     assert tables(path) == {"runs"}
 
 
-def test_a_folder_that_cannot_be_made_is_named_with_what_to_check(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named_with_what_to_check(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "home" / "metrics.db"
     message = refusal(f"sqlite:///{path}")

@@ -51,7 +51,7 @@ def test_a_history_is_read_by_sql_and_through_the_table(
     assert promotions.of("another") == []
 
 
-def test_mending_inserts_what_is_missing_and_changes_nothing_else(
+def test_sync_inserts_missing_swaps_and_changes_nothing_else(
     promotions: Promotions, sql: sqlite3.Connection
 ) -> None:
     whole = History(tuple(swap(number) for number in range(1, 6)))
@@ -65,7 +65,7 @@ def test_mending_inserts_what_is_missing_and_changes_nothing_else(
         assert [tuple(row) for row in mended] == before
 
 
-def test_a_store_that_begins_anew_loses_no_row_of_the_one_before(
+def test_a_store_that_starts_over_keeps_the_rows_of_the_previous_one(
     promotions: Promotions,
 ) -> None:
     promotions.sync("mnist", History((swap(1),)))
@@ -74,7 +74,7 @@ def test_a_store_that_begins_anew_loses_no_row_of_the_one_before(
     assert len(promotions.of("mnist")) == 2
 
 
-def test_a_database_that_cannot_be_used_is_one_error(
+def test_an_unusable_database_is_a_database_error(
     promotions: Promotions, settings: Settings
 ) -> None:
     (settings.home / "metrics.db").write_bytes(b"gone" * 5000)
@@ -124,7 +124,7 @@ def test_a_run_that_died_before_its_promotion_is_lost_and_its_candidate_removed(
     assert store.candidate(living).exists()
 
 
-def test_a_dead_run_whose_store_cannot_be_locked_stops_nobody_and_is_closed_later(
+def test_a_dead_run_whose_store_cannot_be_locked_is_closed_later_and_blocks_no_other(
     runs: Runs, sql: sqlite3.Connection, settings: Settings, new_recipe, caplog
 ) -> None:
     first, second = (
@@ -163,7 +163,7 @@ def test_a_run_that_died_after_its_promotion_is_promoted(
     assert store.champion().version == other
 
 
-def test_a_store_that_cannot_be_read_does_not_keep_the_dead_running(
+def test_a_dead_run_is_closed_even_if_its_store_cannot_be_read(
     runs: Runs, sql: sqlite3.Connection, settings: Settings, new_recipe
 ) -> None:
     run_id = dead_run(runs, sql, new_recipe())

@@ -92,9 +92,7 @@ def test_a_run_that_is_opened_and_closed_is_one_row_that_sql_can_read(
     assert all(closed[name] == opened[name] for name in unchanged - set(MEASURED))
 
 
-def test_a_row_that_sql_inserted_is_read_with_its_types(
-    runs: Runs, sql: sqlite3.Connection
-) -> None:
+def test_a_row_inserted_by_sql_is_read_with_its_types(runs: Runs, sql: sqlite3.Connection) -> None:
     insert(sql, "a", rules='[{"name": "finite", "passed": true}]', code_dirty=0, reason="why")
     run = runs.get("a")
     assert run.started_at == datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -111,7 +109,7 @@ def test_a_row_that_sql_inserted_is_read_with_its_types(
 
 
 @pytest.mark.parametrize("hours", [-11, 0, 5.5])
-def test_a_time_of_any_zone_is_kept_in_utc(
+def test_a_time_in_any_zone_is_stored_in_utc(
     runs: Runs, sql: sqlite3.Connection, run_id: str, hours: float
 ) -> None:
     moment = datetime(2026, 3, 29, 1, 30, 0, 7, tzinfo=timezone(timedelta(hours=hours)))
@@ -122,7 +120,7 @@ def test_a_time_of_any_zone_is_kept_in_utc(
 
 
 @pytest.mark.parametrize("first", [status for status in Status if status is not Status.RUNNING])
-def test_a_run_is_closed_once_and_what_comes_later_changes_nothing(
+def test_a_run_is_closed_once_and_later_writes_change_nothing(
     runs: Runs, sql: sqlite3.Connection, run_id: str, first: Status
 ) -> None:
     runs.close(run_id, first, "the first", **MEASURED)
@@ -152,7 +150,7 @@ def test_a_note_writes_its_columns_and_renews_the_lease(
     }
 
 
-def test_a_run_that_is_not_there_is_named(runs: Runs) -> None:
+def test_a_missing_run_is_named_in_the_error(runs: Runs) -> None:
     for act in (
         lambda: runs.get("nobody"),
         lambda: runs.note("nobody", train_loss=0.1),
@@ -211,9 +209,7 @@ def test_only_a_running_row_whose_lease_has_expired_counts_as_dead(
         "started_at = NULL",
     ],
 )
-def test_the_table_itself_refuses_a_row_that_says_what_cannot_be(
-    sql: sqlite3.Connection, change: str
-) -> None:
+def test_the_table_itself_refuses_impossible_rows(sql: sqlite3.Connection, change: str) -> None:
     insert(sql, "a")
     before = row_of(sql, "a")
     with pytest.raises(sqlite3.IntegrityError):
@@ -221,13 +217,13 @@ def test_the_table_itself_refuses_a_row_that_says_what_cannot_be(
     assert row_of(sql, "a") == before
 
 
-def test_the_table_takes_a_failed_run_that_measured_nothing(sql: sqlite3.Connection) -> None:
+def test_the_table_accepts_a_failed_run_without_measurements(sql: sqlite3.Connection) -> None:
     insert(sql, "a", status="failed", **dict.fromkeys(MEASURED))
     assert row_of(sql, "a")["test_loss"] is None
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_run_cannot_be_promoted_with_a_loss_that_is_no_number(
+def test_a_run_with_a_non_finite_loss_cannot_be_promoted(
     runs: Runs, sql: sqlite3.Connection, run_id: str, loss: float
 ) -> None:
     before = row_of(sql, run_id)
@@ -237,7 +233,7 @@ def test_a_run_cannot_be_promoted_with_a_loss_that_is_no_number(
     assert row_of(sql, run_id) == before
 
 
-def test_the_newest_rows_come_first_and_of_one_dataset_if_it_is_named(
+def test_the_newest_rows_come_first_and_only_one_names_if_asked(
     runs: Runs, sql: sqlite3.Connection
 ) -> None:
     insert(sql, "b", started_at="2026-01-02 00:00:00.000000", dataset="mine")
@@ -250,7 +246,7 @@ def test_the_newest_rows_come_first_and_of_one_dataset_if_it_is_named(
     assert runs.newest(10, name="nothing") == []
 
 
-def test_the_row_of_a_flow_run_is_the_newest_that_it_opened(
+def test_the_row_of_a_flow_run_is_the_newest_one_it_opened(
     runs: Runs, sql: sqlite3.Connection
 ) -> None:
     insert(sql, "first", flow_run_id="f", started_at="2026-01-01 00:00:00.000000")
@@ -281,7 +277,7 @@ def test_a_reader_does_not_wait_for_a_writer(
     sql.execute("ROLLBACK")
 
 
-def test_a_database_that_was_damaged_meanwhile_is_an_error_of_one_line(
+def test_a_damaged_database_is_a_one_line_error(
     engine: Engine, runs: Runs, settings: Settings, run_id: str
 ) -> None:
     engine.dispose()
@@ -296,7 +292,7 @@ def test_a_database_that_was_damaged_meanwhile_is_an_error_of_one_line(
             act()
 
 
-def test_each_run_counts_how_often_its_test_set_was_used_for_a_decision(
+def test_each_run_counts_the_decisions_made_on_its_test_set(
     runs: Runs, sql: sqlite3.Connection, new_recipe: Callable[..., Recipe]
 ) -> None:
     def decide(digest: str, dataset: str = "mnist") -> str:

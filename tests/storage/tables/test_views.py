@@ -74,7 +74,7 @@ def test_the_leaderboard_ranks_each_datasets_measured_runs(nights) -> None:
     assert tuple(other) == (1,)
 
 
-def test_champions_tells_who_was_in_use_from_when_to_when(nights) -> None:
+def test_champions_lists_when_each_model_was_in_use(nights) -> None:
     nights.executemany(
         "INSERT INTO promotions VALUES ('mnist', ?, ?, NULL, 'promotion', 'retrain', 'good', ?)",
         [(1, "a", "2026-01-01 02:01:00"), (2, "c", "2026-01-03 00:01:00")],
@@ -110,7 +110,7 @@ def test_learning_curve_and_digits_are_written_once_and_read_from_both_sides(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
-def test_an_epoch_whose_loss_is_no_number_is_refused(runs: Runs, new_recipe, value: float) -> None:
+def test_an_epoch_with_a_non_finite_loss_is_refused(runs: Runs, new_recipe, value: float) -> None:
     run_id = runs.open(new_recipe(), versions={}, host="here")
     with pytest.raises(DatabaseError):
         runs.add_epochs(run_id, [(value, 0.5, 1.0)])
@@ -145,7 +145,7 @@ def test_every_table_and_view_is_a_frame_with_proper_types(nights, settings) -> 
     )
 
 
-def test_a_table_that_is_none_or_a_database_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_an_unknown_table_or_a_missing_database_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(
         InvalidParameterError, match=r"expected one of runs, .* received 'marathon'"
     ):

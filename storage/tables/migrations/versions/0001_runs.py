@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create ``runs`` with what has to hold of every row, whoever writes it."""
+    """Create ``runs`` with the constraints that hold for every row, whoever writes it."""
     op.create_table(
         "runs",
         sa.Column("run_id", sa.String, primary_key=True),
@@ -56,7 +56,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "(status = 'running') = (finished_at IS NULL)", name="terminal_rows_are_finished"
         ),
-        # NaN and infinity are beyond the bound (PostgreSQL) or NULL (SQLite).
+        # NaN and infinity exceed the bound (PostgreSQL) or are NULL (SQLite).
         sa.CheckConstraint("test_loss BETWEEN 0 AND 1e300", name="test_loss_is_finite"),
         sa.CheckConstraint(
             "test_correct BETWEEN 0 AND test_total AND test_total > 0",
@@ -75,5 +75,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the table, and with it every run."""
+    """Drop the table with all runs."""
     op.drop_table("runs")

@@ -12,7 +12,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# Empty in the rows of runs from before, for which nobody asked or measured them.
+# Empty in the rows of earlier runs.
 NEW_COLUMNS = (
     "accuracy_low FLOAT CHECK (accuracy_low BETWEEN 0 AND 1)",
     "accuracy_high FLOAT CHECK (accuracy_high BETWEEN 0 AND 1)",
@@ -34,8 +34,8 @@ NEW_COLUMNS = (
 
 
 def upgrade() -> None:
-    """Create ``promotions``, filled from the runs that were promoted, and widen ``runs``."""
-    # As SQL: with its own operation Alembic would leave out the CHECKs on SQLite.
+    """Create ``promotions``, filled from the promoted runs, and add columns to ``runs``."""
+    # In SQL: Alembic's own operation would drop the CHECKs on SQLite.
     for column in NEW_COLUMNS:
         op.execute(f"ALTER TABLE runs ADD COLUMN {column}")
     op.create_index("runs_by_test_set", "runs", ["test_digest"])

@@ -1,4 +1,4 @@
-"""Learning curves, each digit's metrics, and the views that people ask in the morning.
+"""Learning curves, metrics per digit, and the views.
 
 Revision ID: 0003
 Revises: 0002
@@ -12,8 +12,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# Indices on the runs that were measured. Their conditions mean the same in other words, so that
-# SQLite takes for each view the one that is made for it.
+# Indices of measured runs. The two conditions select the same rows but are worded differently:
+# SQLite picks an index by its condition, so each view gets its own.
 INDICES = {
     "measured_by_accuracy": (["dataset", "test_accuracy"], "test_total > 0"),
     "measured_by_start": (
@@ -22,7 +22,7 @@ INDICES = {
     ),
 }
 VIEWS = {
-    # The best first; runs of the same accuracy share a place.
+    # The best first; runs with the same accuracy share a place.
     "leaderboard": """
         SELECT dataset,
                RANK() OVER (PARTITION BY dataset ORDER BY test_accuracy DESC) AS place,
@@ -31,8 +31,8 @@ VIEWS = {
         FROM runs
         WHERE test_total > 0
     """,
-    # Of each UTC day the last run that was measured. Subqueries, not windows, so that a few
-    # nights cost a few steps in an index however long the history is.
+    # The last measured run of each UTC day. Subqueries, not window functions: reading a few nights
+    # takes a few index steps, however long the history is.
     "nightly": """
         SELECT dataset, DATE(started_at) AS night, started_at, run_id, status,
                test_accuracy,
@@ -59,7 +59,7 @@ VIEWS = {
                 ORDER BY later.started_at LIMIT 1
             )), TRUE)
     """,
-    # Who was in use from when to when; the one in use now has no end.
+    # When each model was in use; the current champion has no end.
     "champions": """
         SELECT promotions.dataset, promotions.generation, promotions.version, promotions.kind,
                swapped_at AS in_use_from,
@@ -81,7 +81,7 @@ def upgrade() -> None:
         sa.Column("loss", sa.Float, nullable=False),
         sa.Column("accuracy", sa.Float, nullable=False),
         sa.Column("duration_s", sa.Float, nullable=False),
-        # NaN and infinity are beyond the bound (PostgreSQL) or NULL (SQLite).
+        # NaN and infinity exceed the bound (PostgreSQL) or are NULL (SQLite).
         sa.CheckConstraint("loss BETWEEN 0 AND 1e300", name="loss_is_finite"),
         sa.CheckConstraint("accuracy BETWEEN 0 AND 1", name="accuracy_is_a_share"),
     )

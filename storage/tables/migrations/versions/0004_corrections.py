@@ -1,4 +1,4 @@
-"""Corrections, and what a run made of them.
+"""Corrections, and how a run used them.
 
 Revision ID: 0004
 Revises: 0003
@@ -12,7 +12,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# Empty in the rows of runs from before, and of those that learnt from no corrections.
+# Empty in the rows of earlier runs, and of runs without corrections.
 NEW_COLUMNS = (
     "corrections BOOLEAN",
     "corrections_share FLOAT CHECK (corrections_share BETWEEN 0 AND 1)",
@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.CheckConstraint("predicted BETWEEN 0 AND 9", name="predicted_is_a_digit"),
         sa.CheckConstraint("length(image) = 784", name="image_is_28_by_28"),
     )
-    # As SQL: with its own operation Alembic would leave out the CHECKs on SQLite.
+    # In SQL: Alembic's own operation would drop the CHECKs on SQLite.
     for column in NEW_COLUMNS:
         op.execute(f"ALTER TABLE runs ADD COLUMN {column}")
 
