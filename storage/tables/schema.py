@@ -165,7 +165,9 @@ class Run(Base):
     generation: Mapped[int | None] = _column(
         "the pointer's generation after this promotion; empty unless promoted"
     )
-    architecture: Mapped[str] = _column("the network: `mlp`, `cnn`, ...", category=True)
+    architecture: Mapped[str] = _column(
+        "`mlp`, `cnn` or the `package.module:function` that builds the network", category=True
+    )
     epochs: Mapped[int] = _column("passes over the training images, as requested")
     batch_size: Mapped[int] = _column("per optimizer step", IMAGES)
     learning_rate: Mapped[float] = _column("step size of the optimizer")
