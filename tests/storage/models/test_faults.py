@@ -141,8 +141,8 @@ def check_whole(models: Path, allowed: set[str | None]) -> str | None:
 
 
 @pytest.fixture
-def old(before: Path) -> Path:
-    """The same store in the files of a release without states, to be carried over."""
+def released(before: Path) -> Path:
+    """The same store as a release without states wrote it."""
     folder = before / "mnist"
     (state,) = (folder / "states").glob("00000003-*")
     swaps = json.loads(state.read_text())["swaps"]
@@ -158,7 +158,7 @@ CASES = [
     pytest.param(PROMOTE, "before", "run-2", "run-9", id="promotion"),
     pytest.param(PROMOTE, "first", None, "run-9", id="first promotion"),
     pytest.param(ROLLBACK, "before", "run-2", "run-1", id="rollback"),
-    pytest.param(PROMOTE, "old", "run-2", "run-9", id="promotion that carries an old store over"),
+    pytest.param(PROMOTE, "released", "run-2", "run-9", id="promotion over an old store"),
 ]
 
 
