@@ -74,14 +74,17 @@ class Backend(Protocol):
 
     def fetch(self, key: str) -> Path:
         """Return a local folder with the files below a key; it does not exist if they do not."""
-        folder, names = self.local / key, self.names(key)
-        if names and not folder.exists():
+        folder = self.local / key
+        if not folder.exists() and (names := self.names(key)):
             fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
             fresh.mkdir(parents=True)
             for name in names:
                 if found := self.read(f"{key}/{name}"):
                     (fresh / name).write_bytes(found.content)
-            fresh.rename(folder)
+            try:
+                fresh.rename(folder)
+            except OSError:  # another process was faster
+                shutil.rmtree(fresh, ignore_errors=True)
         return folder
 
 

@@ -175,13 +175,12 @@ class States:
         return [f"states/{name}" for name in names if re.fullmatch(r"\d+-\w+\.json", name)]
 
     def _delete_old_files(self, before: State, after: State) -> None:
-        """Keep the previous generation's state, for who copies the store meanwhile."""
+        """Keep the previous generation's state: a copy of the store may be in the making."""
         with suppress(OSError):
             self._delete(f for f in self._files() if _generation_of(f) < after.generation - 1)
-            if before.file is None:
-                self._delete([HISTORY])
-            elif before.generation == after.generation:
+            if before.file and before.generation == after.generation:
                 self._delete([before.file])
+            self._delete([HISTORY])
 
     def _delete(self, names: Iterable[str]) -> None:
         with suppress(OSError):
