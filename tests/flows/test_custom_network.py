@@ -23,9 +23,8 @@ def wide(recipe):
             layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile(
-        keras.optimizers.Adam(recipe.learning_rate), "categorical_crossentropy", ["accuracy"]
-    )
+    optimizer = keras.optimizers.Adam(recipe.learning_rate)
+    model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
