@@ -208,10 +208,20 @@ class Recipe:
 COLUMNS = {"dataset": "source", "name": "dataset"}
 
 
-def parameters_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of an earlier run, from its row: those that its release knew."""
+# When a run is repeated with another value on the left, its values on the right do not apply.
+DEPENDENT = {"dataset": {"name", "min_accuracy", "min_recall"}, "champion_rule": {"margin"}}
+
+
+def parameters_of(row: Mapping[str, Any], replaced: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The parameters of an earlier run, as far as its release knew them.
+
+    Args:
+        row: The columns of the run.
+        replaced: Parameters to leave out, with those that depend on them.
+    """
+    left_out = replaced.union(*(DEPENDENT[name] for name in replaced & DEPENDENT.keys()))
     values = {p.name: row.get(COLUMNS.get(p.name, p.name)) for p in parameters()}
-    return {name: value for name, value in values.items() if value is not None}
+    return {k: v for k, v in values.items() if v is not None and k not in left_out}
 
 
 @dataclass(frozen=True)

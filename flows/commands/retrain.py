@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from storage.tables.schema import Run
 
 EXIT_CODES = {str(Status.PROMOTED): 0, str(Status.REJECTED): 3}
-# With a parameter on the left, those on the right are not taken from the run to repeat either.
-DEPENDENT = {"dataset": {"name", "min_accuracy", "min_recall"}, "champion_rule": {"margin"}}
 
 
 @click.command()
@@ -68,11 +66,9 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
 
 def _repeated(original: Run, context: click.Context) -> dict[str, Any]:
     """The parameters of the run to repeat, without those that the command line replaces."""
-    given = {
+    given = frozenset(
         name
         for name in context.params
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
-    }
-    replaced = given.union(*(DEPENDENT[name] for name in given & DEPENDENT.keys()))
-    parameters = parameters_of(original.as_dict())
-    return {name: value for name, value in parameters.items() if name not in replaced}
+    )
+    return parameters_of(original.as_dict(), replaced=given)

@@ -1,4 +1,4 @@
-"""From what a person says to a recipe in which nothing is left open."""
+"""From the given parameters to a recipe with every value filled in."""
 
 import secrets
 from dataclasses import asdict
