@@ -29,7 +29,7 @@ lint: $(VENV)/installed-dev ## ruff, ruff format, mypy, import-linter, generated
 bench: $(VENV)/installed-dev ## training beside its peers, half an hour; DATA=FOLDER with MNIST's files
 	@$(BIN)/python -m benchmarks.training $(if $(DATA),--data "$(DATA)")
 
-format: $(VENV)/installed-dev ## let ruff mend what it can
+format: $(VENV)/installed-dev ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -43,7 +43,7 @@ migration: $(VENV)/installed-dev ## the next numbered migration, from changes in
 		&& $(BIN)/alembic --quiet upgrade head && $(BIN)/alembic revision --autogenerate -m "$(NAME)" \
 		&& $(BIN)/ruff format --quiet storage/tables/migrations
 
-constraints: $(VENV)/uv ## choose the newest versions anew, for constraints.txt
+constraints: $(VENV)/uv ## update constraints.txt to the newest versions
 	@$(VENV)/uv pip compile pyproject.toml --group dev --universal --upgrade --quiet \
 		--no-header --no-annotate --no-emit-index-url --output-file constraints.txt
 

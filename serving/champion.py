@@ -90,7 +90,7 @@ class ChampionWatcher:
         self._stopped.set()
 
     def check(self) -> None:
-        """Load the champion if the pointer has moved; requests keep being served meanwhile."""
+        """Load the champion if the pointer has moved, without interrupting requests."""
         try:
             pointer = self._store.champion()
             if pointer == self.champion.pointer:
@@ -98,7 +98,7 @@ class ChampionWatcher:
             elif pointer != self._tried or time.monotonic() >= self._retry_at:
                 self._tried = pointer
                 self._load()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the last good model serves
+        except Exception as error:  # noqa: BLE001 - in any case the last good model serves
             self._retry_at = time.monotonic() + RETRY_S
             reason = str(error) if isinstance(error, ModelStoreError) else repr(error)
             if reason != self.refused:

@@ -1,21 +1,21 @@
-"""Every error that a user can cause or meet, as one tree.
+"""Every error that users can cause or meet, as one tree.
 
 DigitsError                   exit code 1 unless stated
 ├── InvalidParameterError     a value of the recipe or an option is out of bounds (exit code 2)
-├── DatasetNotFoundError      no dataset of this name, no such folder, a file missing (exit code 2)
-├── DatasetUnavailableError   MNIST could not be downloaded, or files change just now
+├── DatasetNotFoundError      no such dataset or folder, or a file is missing (exit code 2)
+├── DatasetUnavailableError   MNIST could not be downloaded, or files changed while read
 ├── InvalidDataError          the files or arrays are not what the network expects
 ├── TrainingDivergedError     a loss or weight is not finite
 ├── DatabaseError             the metrics table cannot be opened, read or written
 ├── RunNotFoundError          no row for this run
-├── RunClosedError            the row has reached its terminal status already
+├── RunClosedError            the row already has its terminal status
 ├── ModelStoreError           the model store cannot be read or written
-│   ├── DamagedModelError     a file of a version is not what its digest says
+│   ├── DamagedModelError     a file of a version does not match its digest
 │   ├── DamagedStateError     the pointer or the history is damaged or missing
 │   └── VersionNotFoundError  no champion yet, or no such version to roll back to
 ├── CorrectionNotFoundError   no such correction, or more than one
-├── ImageError                an image that cannot be read, or without a digit on it
-├── ServeError                the address cannot be listened on
+├── ImageError                an image cannot be read, or shows no digit
+├── ServeError                the server cannot listen on the address
 └── ServerError               no Prefect server could be reached or started
 
 Each message is one line: what was expected, what was received, what to do.
@@ -35,7 +35,7 @@ class InvalidParameterError(DigitsError):
 
 
 class DatasetNotFoundError(DigitsError):
-    """No dataset of this name, no such folder, or a file of it is missing."""
+    """No such dataset or folder, or one of its files is missing."""
 
     exit_code = 2
 
@@ -61,7 +61,7 @@ class RunNotFoundError(DigitsError):
 
 
 class RunClosedError(DigitsError):
-    """The row has reached its terminal status already."""
+    """The row already has its terminal status."""
 
 
 class ModelStoreError(DigitsError):
@@ -69,7 +69,7 @@ class ModelStoreError(DigitsError):
 
 
 class DamagedModelError(ModelStoreError):
-    """A file of a version is not what its digest says, or does not answer as it did."""
+    """A file of a version does not match its digest, or its model answers differently."""
 
 
 class DamagedStateError(ModelStoreError):
@@ -81,15 +81,15 @@ class VersionNotFoundError(ModelStoreError):
 
 
 class ImageError(DigitsError):
-    """An image cannot be read, or there is no digit on it."""
+    """An image cannot be read, or shows no digit."""
 
 
 class CorrectionNotFoundError(DigitsError):
-    """No such correction, or more than one that fits."""
+    """No such correction, or several that match."""
 
 
 class ServeError(DigitsError):
-    """The address cannot be listened on."""
+    """The server cannot listen on the address."""
 
 
 class ServerError(DigitsError):

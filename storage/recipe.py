@@ -69,7 +69,7 @@ class _OrDefault:
 
 
 OrDefault = Annotated[T | None, _OrDefault()]
-"""A parameter that may be left open: ``tasks.data.sources.resolve`` fills it in."""
+"""An optional parameter: ``tasks.data.sources.resolve`` fills it in."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ CorrectionsShare = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides what a run does. Fields without a default may be left open.
+    """Everything that decides what a run does; ``tasks.data.sources.resolve`` fills it in.
 
     Raises:
         InvalidParameterError: If a value is not what its declaration allows.
@@ -231,7 +231,7 @@ class Parameter:
     Args:
         name: The field's.
         kind: ``str``, ``int``, ``float`` or ``bool``.
-        default: None where it may be left open.
+        default: None if it is filled in from the dataset, or drawn.
         help: One line.
         choices: All values that it may have; empty where there are others.
         bounds: The smallest and largest value, both allowed.

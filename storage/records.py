@@ -31,7 +31,7 @@ class Evaluation:
 
     @property
     def finite_loss(self) -> float | None:
-        """The loss, or None where it is no number that a table may hold."""
+        """The loss; None if it is not finite, since tables hold only finite numbers."""
         return self.loss if math.isfinite(self.loss) else None
 
     @property

@@ -8,8 +8,10 @@ import sys
 from itertools import chain
 from pathlib import Path
 
+import click
 import pytest
 
+from flows.cli import cli
 from storage.settings import read_settings
 from storage.tables.schema import Base
 
@@ -93,6 +95,24 @@ def test_every_column_of_a_table_is_documented_and_no_other(table):
     documented = re.findall(r"^\| `(\w+)` \|", chapter, re.MULTILINE)
 
     assert documented == [column.name for column in Base.metadata.tables[table].columns]
+
+
+def commands(group, *names):
+    """Each command below a group, with the words that call it."""
+    for name, command in group.commands.items():
+        yield (*names, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+
+
+@pytest.mark.parametrize(("names", "command"), [*commands(cli, "digits")])
+def test_every_command_and_option_is_documented(names, command):
+    chapters = re.split(r"^##+ ", (PROJECT / "docs/cli.md").read_text(), flags=re.MULTILINE)
+    (chapter,) = [text for text in chapters if text.startswith(f"`{' '.join(names)}`\n")]
+    documented = set(re.findall(r"--[\w-]+", chapter))
+
+    options = [p for p in command.params if isinstance(p, click.Option)]
+    assert {option.opts[-1] for option in options} <= documented
 
 
 def test_every_setting_is_documented_with_its_default():

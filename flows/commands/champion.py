@@ -65,7 +65,7 @@ def describe(settings: Settings, dataset: str) -> dict[str, Any]:
         entry |= _pointed_to(store, pointer)
         found = store.read_champion()
         if found:
-            pointer = found[0]  # it may have moved meanwhile
+            pointer = found[0]  # it may have moved in the meantime
         entry |= _pointed_to(store, pointer)
         history = store.history().until(pointer)
     except VersionNotFoundError:

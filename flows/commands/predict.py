@@ -23,7 +23,7 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
     """Predict the digit in each of FILES.
 
     PNG, JPEG, WebP or BMP, of any size and colour, dark on light or light on dark. A folder
-    stands for all images in it and below, - for standard input. Exits with 1 if a file cannot
+    means all images in it and its subfolders, - standard input. Exits with 1 if a file cannot
     be read or shows no digit; the others are still predicted.
     """
     from flows.output.formats import print_records

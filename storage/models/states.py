@@ -85,7 +85,7 @@ class States:
         """Move the pointer from one state to the next.
 
         Returns:
-            False if the pointer has moved meanwhile; then nothing has changed.
+            False if the pointer has moved in the meantime; then nothing has changed.
         """
         file = f"states/{after.generation:08}-{secrets.token_hex(8)}.json"
         self._backend.create(self._key(file), encode_state(after))

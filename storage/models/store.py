@@ -7,7 +7,7 @@
 
 A reader opens the pointer, then the version it names. Versions never change, so it never
 sees a mixture of two. A version that no state keeps belongs to its run: the run withdraws it if
-the swap fails, and whoever gives up a dead run deletes it.
+the swap fails, and the next run deletes it if its run has died.
 """
 
 import shutil
@@ -190,7 +190,7 @@ class ModelStore:
                     target = self._loaded_target(state, to)
                 except ModelStoreError:
                     if self._states.recover().seen != state.seen:
-                        continue  # another swap may have deleted the version meanwhile
+                        continue  # another swap may have deleted the version
                     raise
                 swap = replace(
                     target,

@@ -60,8 +60,8 @@ def read_all(files: dict[str, Path]) -> Arrays:
         Training images and labels, test images and labels; see ``read_images``, ``read_labels``.
 
     Raises:
-        DatasetUnavailableError: If a file was replaced meanwhile: its labels might belong to
-            other images.
+        DatasetUnavailableError: If a file was replaced while it was read: its labels might
+            belong to other images.
         InvalidDataError: If one is not a complete IDX file.
     """
     before = _state(files)
