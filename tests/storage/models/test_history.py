@@ -135,3 +135,47 @@ def test_the_last_n_versions_and_their_predecessors_are_kept() -> None:
     assert {"v3", "v2", "v1"} <= kept, "where further rollbacks lead"
     assert {"v7", "v6"} <= kept, "what was in use until now"
     assert "v4" not in kept
+
+
+def test_a_version_is_found_by_its_newest_swap_and_by_its_promotion() -> None:
+    swaps = (
+        swap(SwapKind.PROMOTION, 1, "b", "wb"),
+        swap(SwapKind.PROMOTION, 2, "c", "wc"),
+        swap(SwapKind.PROMOTION, 3, "a", "wa"),
+        swap(SwapKind.ROLLBACK, 4, "c", "wc"),
+    )
+    history = History(swaps)
+    assert [history.of(version) for version in "abcd"] == [swaps[2], swaps[0], swaps[3], None]
+    promotions = [history.promotion(version) for version in "abcd"]
+    assert promotions == [swaps[2], swaps[0], swaps[1], None]
+    assert history.line == (swaps[3], swaps[0])
+    assert history.until(swaps[1].pointer).swaps == swaps[:2]
+
+
+def test_a_rollback_to_a_rolled_back_version_takes_the_champions_place() -> None:
+    swaps = (
+        swap(SwapKind.PROMOTION, 1, "a", "wa"),
+        swap(SwapKind.PROMOTION, 2, "b", "wb"),
+        swap(SwapKind.ROLLBACK, 3, "a", "wa"),
+        swap(SwapKind.ROLLBACK, 4, "b", "wb"),
+    )
+    assert History(swaps[:2]).predecessor == swaps[0]
+    assert History(swaps[:3]).rolled_back == {"wb": swaps[2]}
+    history = History(swaps)
+    assert history.line == (swaps[3],)
+    assert history.rolled_back == {"wa": swaps[3]}
+    assert history.predecessor is None
+
+
+def test_no_more_versions_are_kept_than_asked_for() -> None:
+    swaps = tuple(swap(SwapKind.PROMOTION, n, f"v{n}", f"w{n}", n) for n in range(1, 8))
+    assert History(swaps).kept(2) == {"v7", "v6", "v5"}
+
+
+def test_the_best_has_the_largest_share_and_one_without_counts_has_none() -> None:
+    high, low = (swap(SwapKind.PROMOTION, n, f"v{n}", f"w{n}", 90 + n) for n in (1, 2))
+    low = replace(low, test_total=200)
+    assert History((low, high)).best == high
+    unknown = replace(low, version="v3", test_correct=None, test_total=None)
+    poor = replace(high, test_correct=1, test_total=1000)
+    assert History((unknown, poor)).best == poor
