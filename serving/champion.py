@@ -4,6 +4,10 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from storage.errors import DamagedModelError, ModelStoreError, VersionNotFoundError
 from storage.models.classifier import Classifier, load_classifier
@@ -31,6 +35,26 @@ class Champion:
     dataset: str
     pointer: Pointer
     classifier: Classifier
+
+    def predict(self, image: NDArray[np.uint8]) -> dict[str, Any]:
+        """Classify one image, on its own: a batch never changes the result.
+
+        Args:
+            image: uint8, shape (28, 28); 0 is paper, 255 is ink.
+
+        Returns:
+            JSON values: digit, probability, runner_up, runner_up_probability and the ten
+            probabilities, each in [0, 1].
+        """
+        (probabilities,) = self.classifier.probabilities(image[None]).tolist()
+        second, first = sorted(range(10), key=probabilities.__getitem__)[-2:]
+        return {
+            "digit": first,
+            "probability": probabilities[first],
+            "runner_up": second,
+            "runner_up_probability": probabilities[second],
+            "probabilities": probabilities,
+        }
 
 
 def load_champion(store: ModelStore) -> Champion:
@@ -97,18 +121,15 @@ class ChampionWatcher:
                 self.refused = None
             elif pointer != self._tried or time.monotonic() >= self._retry_at:
                 self._tried = pointer
-                self._load()
+                previous = self.champion.pointer.version
+                self.champion, self.refused = load_champion(self._store), None
+                log.info("serving %s instead of %s", self.champion.pointer.version, previous)
         except Exception as error:  # noqa: BLE001 - in any case the last good model serves
             self._retry_at = time.monotonic() + RETRY_S
             reason = str(error) if isinstance(error, ModelStoreError) else repr(error)
             if reason != self.refused:
                 log.warning("still serving %s: %s", self.champion.pointer.version, reason)
             self.refused = reason
-
-    def _load(self) -> None:
-        loaded = load_champion(self._store)
-        previous, self.champion, self.refused = self.champion, loaded, None
-        log.info("serving %s instead of %s", loaded.pointer.version, previous.pointer.version)
 
     def _watch(self) -> None:
         while not self._stopped.wait(CHECK_INTERVAL_S):

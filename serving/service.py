@@ -14,7 +14,6 @@ from serving.bounds import Slots
 from serving.champion import ChampionWatcher
 from serving.metrics import Metrics
 from serving.normalise import normalise, read_image
-from serving.prediction import predict_digit
 from serving.schemas import Prediction, Predictions, StoredCorrection
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class Service:
         version = champion.pointer.version
         predictions = []
         for image in images:
-            prediction = predict_digit(champion.classifier, image)
+            prediction = champion.predict(image)
             self.metrics.count_prediction(version, prediction)
             predictions.append(Prediction.model_construct(**prediction))
         return Predictions.model_construct(version=version, predictions=predictions)
@@ -82,7 +81,7 @@ class Service:
         """
         champion = self.watcher.champion
         version = champion.pointer.version
-        predicted = predict_digit(champion.classifier, image)["digit"]
+        predicted = champion.predict(image)["digit"]
         (digest,) = await self._run(
             self._writer,
             lambda: self._corrections().add(

@@ -1,9 +1,11 @@
 """``digits predict``: predictions for image files, without TensorFlow or Prefect."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +13,9 @@ from flows.lookup import only_dataset
 from flows.output.options import as_json_or_csv
 from storage.errors import ImageError
 from storage.settings import read_settings
+
+if TYPE_CHECKING:
+    from serving.champion import Champion
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
@@ -32,7 +37,7 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
 
     settings = read_settings()
     champion = load_champion(open_store(settings, only_dataset(settings, dataset)))
-    predictions = [_predict(champion.classifier, file) for name in files for file in _files(name)]
+    predictions = [_predict(champion, file) for name in files for file in _files(name)]
     failed = [prediction for prediction in predictions if "error" in prediction]
     if form:
         print_records(predictions, form)
@@ -55,10 +60,9 @@ def _files(name: str) -> Iterator[str]:
     yield from map(str, found)
 
 
-def _predict(classifier: Any, file: str) -> dict[str, Any]:
+def _predict(champion: Champion, file: str) -> dict[str, Any]:
     """The prediction as JSON values, or the error."""
     from serving.normalise import normalise, read_image
-    from serving.prediction import predict_digit
 
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -67,9 +71,9 @@ def _predict(classifier: Any, file: str) -> dict[str, Any]:
         # A path with a NUL raises ValueError.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return {"file": file, "error": reason}
-    prediction = predict_digit(classifier, image)
+    prediction = champion.predict(image)
     del prediction["probabilities"]
-    return {"file": file, **prediction, "version": classifier.version.name}
+    return {"file": file, **prediction, "version": champion.pointer.version}
 
 
 def _print(predictions: list[dict[str, Any]]) -> None:
