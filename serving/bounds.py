@@ -61,26 +61,20 @@ class BoundedProtocol(H11Protocol):
             self._deadline = None
 
 
-class Slots:
-    """A number of slots; without a free one a request is refused rather than queued."""
+@asynccontextmanager
+async def hold(slots: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Hold a slot; without a free one a request is refused rather than queued.
 
-    def __init__(self, slots: int) -> None:
-        self._slots = asyncio.Semaphore(slots)
-
-    @asynccontextmanager
-    async def hold(self) -> AsyncIterator[None]:
-        """Hold a slot.
-
-        Raises:
-            HTTPException: 503 if none is free.
-        """
-        if self._slots.locked():
-            raise HTTPException(503, "too many requests at once; try again", {"Retry-After": "1"})
-        async with self._slots:
-            yield
+    Raises:
+        HTTPException: 503 if none is free.
+    """
+    if slots.locked():
+        raise HTTPException(503, "too many requests at once; try again", {"Retry-After": "1"})
+    async with slots:
+        yield
 
 
-_large_bodies = Slots(MAX_LARGE_BODIES)
+_large_bodies = asyncio.Semaphore(MAX_LARGE_BODIES)
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -103,7 +97,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
                 if len(body) > max_bytes:
                     raise too_large
                 if len(body) > SMALL_BODY_BYTES and not large:
-                    await stack.enter_async_context(_large_bodies.hold())
+                    await stack.enter_async_context(hold(_large_bodies))
                     large = True
     except TimeoutError as error:
         raise HTTPException(

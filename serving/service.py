@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bounds import Slots
+from serving.bounds import hold
 from serving.champion import ChampionWatcher
 from serving.metrics import Metrics
 from serving.normalise import normalise, read_image
@@ -45,7 +45,7 @@ class Service:
         self.token = token
         self.metrics = Metrics(watcher)
         self._corrections = corrections
-        self._slots = Slots(MAX_WAITING)
+        self._slots = asyncio.Semaphore(MAX_WAITING)
         self._decoders = ThreadPoolExecutor(2, "decode")
         self._writer = ThreadPoolExecutor(1, "write")
 
@@ -102,5 +102,5 @@ class Service:
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         """Run slow work in a thread; 503 if too much of it waits already."""
-        async with self._slots.hold():
+        async with hold(self._slots):
             return await asyncio.get_running_loop().run_in_executor(threads, work)

@@ -9,7 +9,7 @@ import pytest
 from fastapi import HTTPException
 
 from serving.app import create_app
-from serving.bounds import Slots
+from serving.bounds import hold
 from serving.champion import ChampionWatcher
 from serving.service import Service
 from storage.models.backends import LocalFolder
@@ -48,16 +48,16 @@ def test_a_defect_is_logged_counted_and_answered_with_503(service, caplog):
 
 
 def test_a_refused_request_gets_an_exception_of_its_own():
-    slots, refused = Slots(1), []
+    slots, refused = asyncio.Semaphore(1), []
 
     async def refuse() -> None:
-        async with slots.hold():
+        async with hold(slots):
             for _ in range(2):
                 with pytest.raises(HTTPException) as error:
-                    async with slots.hold():
+                    async with hold(slots):
                         pytest.fail("there is no second slot")
                 refused.append(error.value)
-        async with slots.hold():
+        async with hold(slots):
             pass
 
     asyncio.run(refuse())
