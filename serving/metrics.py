@@ -52,6 +52,9 @@ class Metrics:
             "1 while the promoted model is refused and the last good one is serving.",
             **own,
         ).set_function(lambda: watcher.refused is not None)
+        Gauge(
+            "digits_champion_generation", "Rises by one with each promotion and rollback.", **own
+        ).set_function(lambda: watcher.champion.pointer.generation)
         self.registry.register(self)
         # labels() formats its values and takes a lock each time.
         self._of_prediction = cache(self.predictions.labels)
@@ -65,11 +68,7 @@ class Metrics:
             "digits_champion_info", "The version that is serving.", labels=["dataset", "version"]
         )
         info.add_metric([champion.dataset, champion.pointer.version], 1)
-        generation = GaugeMetricFamily(
-            "digits_champion_generation", "Rises by one with each promotion and rollback.",
-            value=champion.pointer.generation,
-        )  # fmt: skip
-        return [info, generation]
+        return [info]
 
     def count_prediction(self, version: str, prediction: dict[str, Any]) -> None:
         """Count a prediction."""

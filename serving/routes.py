@@ -62,18 +62,13 @@ class BoundedRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            await check_token(request)
+            await _check_token(request)
             return await handle(BoundedRequest(request.scope, request.receive))
 
         return bounded
 
 
-async def check_token(request: Request) -> None:
-    """Check the token, if the server has one.
-
-    Raises:
-        HTTPException: 401 if the request does not carry it.
-    """
+async def _check_token(request: Request) -> None:
     expected = request.app.state.service.token
     given = await BEARER(request) if expected else None
     sent = given.credentials if given else ""
