@@ -49,6 +49,19 @@ def test_one_in_five_is_held_back_and_none_is_repeated_more_than_ten_times():
     assert MAX_REPEATS == 10
 
 
+def test_a_known_digest_stays_in_the_field_set_and_its_neighbour_in_the_training_set(
+    added, dataset
+):
+    held_back, used = np.zeros((2, 28, 28), np.uint8)
+    held_back[14, 14], used[14, 14] = 2, 1
+    digest = "3b27d3e6e2d1c5dcb0c322385cfc892bc835011dce0750513dd38958ee64c7f3"
+    assert hashlib.sha256(held_back.tobytes()).hexdigest() == digest
+    found = added(rows(np.stack([held_back, used])), dataset, share=0.1, seed=0).dataset
+    assert (found.field_images == held_back).all()
+    assert (found.train_images[1000:] == used).all()
+    assert (len(found.field_images), len(found.train_images)) == (1, 1010)
+
+
 def test_a_fifth_is_the_field_set_and_never_trained_on(added, dataset):
     images = pictures(1000, 3)
     # So that all have room: the flood is another test's.
