@@ -164,7 +164,7 @@ def test_links_and_paths_in_the_documents_exist():
     assert not missing
 
 
-def test_every_error_stands_in_the_tree_at_the_top_of_its_module():
+def test_every_error_is_in_the_tree_at_the_top_of_its_module():
     from storage import errors
 
     tree = errors.__doc__ or ""

@@ -66,7 +66,7 @@ def test_a_home_that_cannot_be_written_is_one_line(digits, home):
 
 
 @pytest.mark.parametrize("command", [["retrain", "--dataset", "mnist-5k"], ["history"]])
-def test_a_database_that_is_none_is_one_line_and_stays_as_it_is(digits, home, command):
+def test_a_file_that_is_not_a_database_is_one_line_and_stays_unchanged(digits, home, command):
     home.mkdir()
     (home / "metrics.db").write_text("no database " * 1000)
 
@@ -78,7 +78,7 @@ def test_a_database_that_is_none_is_one_line_and_stays_as_it_is(digits, home, co
     assert (home / "metrics.db").read_text() == "no database " * 1000
 
 
-def test_a_password_never_stands_in_an_error(digits):
+def test_a_password_is_never_in_an_error(digits):
     url = "postgresql+psycopg2://digits:hunter2@127.0.0.1:1/metrics"
 
     done = digits("history", DIGITS_DATABASE_URL=url)
@@ -215,7 +215,7 @@ def test_every_command_and_option_has_a_help_text():
                 assert parameter.help, f"{command.name} {parameter.opts}"
 
 
-def test_every_command_and_setting_stands_in_the_readme():
+def test_every_command_and_setting_is_in_the_readme():
     project = Path(__file__).parents[2]
     readme = (project / "README.md").read_text()
 

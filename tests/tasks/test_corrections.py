@@ -131,7 +131,7 @@ def test_none_leave_all_as_it_is(added, dataset):
     assert corrected.dataset.field_images.shape == (0, 28, 28)
 
 
-def test_the_digest_tells_of_images_labels_and_which_are_held_back(added, dataset):
+def test_the_digest_depends_on_images_labels_and_the_field_set(added, dataset):
     images = pictures(50, 3)
     digests = {
         added(given, dataset, share=0.1, seed=0).digest

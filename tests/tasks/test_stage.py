@@ -95,7 +95,7 @@ def test_the_digest_that_staging_gives_is_that_of_the_manifest_and_opens_the_can
     assert classifier.golden_difference() <= 1e-4
 
 
-def test_the_manifest_tells_the_files_and_where_the_model_comes_from(trained, staged) -> None:
+def test_the_manifest_lists_the_files_and_the_origin_of_the_model(trained, staged) -> None:
     candidate, folder = staged
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert set(manifest["files"]) == {"model.keras", "model.tflite", "golden.npz"}
@@ -132,7 +132,7 @@ def test_a_network_that_cannot_be_stored_is_an_error_of_one_line(trained, tmp_pa
     assert "\n" not in str(refused.value)
 
 
-def test_the_digest_of_weights_tells_apart_what_differs_in_one_weight(trained) -> None:
+def test_the_digest_of_weights_changes_with_one_weight(trained) -> None:
     import keras
 
     other = keras.models.clone_model(trained.model)

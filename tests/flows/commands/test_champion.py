@@ -74,7 +74,7 @@ def test_several_champions_are_a_line_each_and_a_rollback_asks_which(
     assert store.champion().version == "run-2"
 
 
-def test_a_damaged_champion_is_said_with_the_way_out(digits, store):
+def test_a_damaged_champion_is_reported_with_a_way_out(digits, store):
     path = store.version("run-2") / "model.tflite"
     path.write_bytes(path.read_bytes()[:-1])
 
@@ -155,7 +155,7 @@ def test_a_rollback_waits_five_seconds_for_a_locked_table_then_leaves_it_for_the
     assert "The next run updates the table of promotions" in done.stderr
 
 
-def test_a_damaged_history_is_said_with_a_way_out_that_works(digits, store):
+def test_a_damaged_history_is_reported_with_a_way_out_that_works(digits, store):
     (path,) = (store.folder / "states").glob("00000003-*.json")
     path.write_text("{\n")
     done = digits("champion")
@@ -177,7 +177,7 @@ def test_a_pointer_that_is_gone_is_no_first_night(digits, store):
     assert store.champion().generation == 4
 
 
-def test_a_damaged_pointer_is_mended_by_naming_a_version(digits, store):
+def test_a_damaged_pointer_is_repaired_by_naming_a_version(digits, store):
     (store.folder / "champion.json").write_text("{")
     done = digits("champion")
     assert done.returncode == 1

@@ -225,7 +225,7 @@ def test_without_a_server_notify_says_what_to_start(digits):
     assert "start `digits up` first" in done.stderr
 
 
-def test_a_server_with_a_login_takes_whoever_has_it_and_tells_the_others_what_to_set(
+def test_a_server_with_a_login_accepts_it_and_the_error_without_it_names_what_to_set(
     started, digits, free_port
 ):
     login = {"PREFECT_SERVER_API_AUTH_STRING": "anna:secret"}

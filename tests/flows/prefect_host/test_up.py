@@ -42,7 +42,7 @@ def prefect(environment: dict[str, str], *arguments: str) -> subprocess.Complete
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_up_serves_the_nightly_until_it_is_told_to_stop(
+def test_up_serves_the_nightly_run_until_it_is_stopped(
     started, digits, environment, home, free_port, how
 ):
     api_url = f"http://127.0.0.1:{free_port}/api"

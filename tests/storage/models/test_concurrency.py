@@ -122,7 +122,7 @@ else:
     [(20, 1, 20), pytest.param(500, 3, 35_000, marks=pytest.mark.slow)],
 )
 @pytest.mark.timeout(1800)
-def test_a_reader_sees_one_complete_version_whatever_is_swapped_meanwhile(
+def test_a_reader_sees_one_complete_version_during_swaps(
     swaps, readers, reads, tmp_path, tiny, at_once
 ):
     # One version only is kept, so that the reader's is removed as soon as it can be.

@@ -44,7 +44,9 @@ def test_each_rollback_goes_further_back_and_the_last_one_says_so(
     assert back(store, "run-0") == "run-0"
 
 
-def test_where_nothing_else_is_kept_it_says_how_to_begin_anew(tmp_path: Path, tiny_model) -> None:
+def test_if_no_other_version_is_kept_the_error_says_how_to_start_over(
+    tmp_path: Path, tiny_model
+) -> None:
     store = ModelStore(LocalFolder(tmp_path), "mnist")
     digest = store.stage("run-0", tiny_model, {"weights_digest": "w0"})
     store.promote("run-0", digest, None, actor="retrain", reason="")

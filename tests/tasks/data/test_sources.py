@@ -44,13 +44,13 @@ def test_a_folder_is_known_by_its_last_part_and_used_by_its_absolute_path(
         assert recipe.min_accuracy == 0.97
 
 
-def test_what_is_said_goes_before_what_is_left_open() -> None:
+def test_a_given_value_takes_precedence_over_the_datasets_default() -> None:
     recipe = resolve(dataset="/data/mnist-5k", name="other", seed=5, min_accuracy=0.0)
     assert (recipe.name, recipe.dataset) == ("other", "/data/mnist-5k")
     assert (recipe.seed, recipe.min_accuracy) == (5, 0.0)
 
 
-def test_a_seed_that_is_left_open_is_drawn_anew_within_its_bounds() -> None:
+def test_a_seed_that_is_not_given_is_drawn_within_its_bounds() -> None:
     seeds = {resolve(dataset="mnist").seed for _ in range(50)}
     assert len(seeds) > 45
     assert all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in seeds)

@@ -66,7 +66,7 @@ def test_a_seed_gives_the_same_first_weights_in_every_release(
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)
-def test_threads_that_draw_random_numbers_meanwhile_change_no_weight(
+def test_threads_that_draw_random_numbers_at_the_same_time_change_no_weight(
     new_recipe: Callable[..., Recipe], architecture: str
 ) -> None:
     recipe, ended = new_recipe(architecture=architecture), threading.Event()
