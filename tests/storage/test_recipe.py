@@ -1,5 +1,6 @@
 """The recipe's declarations, and what follows from them."""
 
+import dataclasses
 import math
 import string
 from collections.abc import Callable
@@ -15,12 +16,15 @@ from storage.errors import InvalidParameterError
 from storage.recipe import (
     DATASETS,
     DatasetDefaults,
+    Epochs,
     Name,
     Network,
     OrDefault,
     Parameter,
     Recipe,
+    Seed,
     parameters,
+    parameters_of,
 )
 
 NAME_CHARACTERS = string.ascii_letters + string.digits + "._-"
@@ -184,3 +188,42 @@ def test_the_columns_of_a_run_keep_their_names(new_recipe: Callable[..., Recipe]
     columns = recipe.columns()
     assert (columns.pop("source"), columns.pop("dataset")) == ("/data/mine", "mine")
     assert columns == {k: v for k, v in vars(recipe).items() if k not in {"dataset", "name"}}
+
+
+def test_prefects_form_shows_bounds_and_help_also_where_a_value_may_be_left_open() -> None:
+    assert TypeAdapter(Epochs).json_schema() == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 1000,
+        "description": "Passes over the training images.",
+    }
+    seed = TypeAdapter(OrDefault[Seed]).json_schema()
+    assert seed == {
+        "anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**32 - 1}, {"type": "null"}],
+        "description": BY_NAME["seed"].help,
+    }
+
+
+def test_the_help_of_a_required_share_names_the_datasets_that_differ() -> None:
+    assert "the dataset's own: 0.97 (mnist-5k 0.9)." in BY_NAME["min_accuracy"].help
+    assert "the dataset's own: 0.8 (mnist-5k 0.7)." in BY_NAME["min_recall"].help
+
+
+def test_the_parameters_of_a_run_come_from_its_row_without_those_that_are_replaced(
+    new_recipe: Callable[..., Recipe],
+) -> None:
+    recipe = new_recipe(dataset="/data/mine", name="mine", champion_rule="non-inferior", margin=3)
+    assert parameters_of(recipe.columns()) == vars(recipe)
+    assert parameters_of({"source": "mnist", "margin": None}) == {"dataset": "mnist"}
+
+    without = parameters_of(recipe.columns(), frozenset({"dataset", "epochs"}))
+    assert vars(recipe).keys() - without.keys() == {
+        "dataset", "name", "min_accuracy", "min_recall", "epochs",
+    }  # fmt: skip
+    without = parameters_of(recipe.columns(), frozenset({"champion_rule"}))
+    assert vars(recipe).keys() - without.keys() == {"champion_rule", "margin"}
+
+
+def test_a_recipe_cannot_be_changed(new_recipe: Callable[..., Recipe]) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        new_recipe().epochs = 3  # type: ignore[misc]
