@@ -1,21 +1,20 @@
-"""Writing the table of runs: one row per run, from before training to its final status."""
+"""The table of runs: one row per run, from before training to its final status."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import ColumnElement, Engine, func, select, update
 
-from storage.errors import RunClosedError
+from storage.errors import RunClosedError, RunNotFoundError
 from storage.recipe import Recipe
 from storage.records import Evaluation, Status
-from storage.tables.database import writing
-from storage.tables.run_reader import RunReader, has_expired
+from storage.tables.database import reading, writing
 from storage.tables.schema import DigitMetric, EpochRow, Run
 
 
-class Runs(RunReader):
+class Runs:
     """Reads and writes the table ``runs``.
 
     Args:
@@ -26,7 +25,7 @@ class Runs(RunReader):
     """
 
     def __init__(self, engine: Engine, lease_s: float) -> None:
-        super().__init__(engine)
+        self._engine = engine
         self._lease = timedelta(seconds=lease_s)
 
     def check_writable(self) -> None:
@@ -110,16 +109,88 @@ class Runs(RunReader):
         Returns:
             False if the run is not dead: it renewed its lease, or another process closed it.
         """
-        dead = update(Run).where(Run.run_id == run_id, has_expired()).returning(Run.run_id)
         values |= {"status": status, "reason": reason, "finished_at": datetime.now(UTC)}
-        with writing(self._engine) as session:
-            return session.scalars(dead.values(values)).first() is not None
+        return self._update(run_id, _has_expired(), values)
+
+    def get(self, run_id: str) -> Run:
+        """Read one row.
+
+        Raises:
+            RunNotFoundError: If it does not exist.
+        """
+        with reading(self._engine) as session:
+            row = session.get(Run, run_id)
+        if row is None:
+            raise RunNotFoundError(
+                f"expected the id of a run, received {run_id!r}; `digits history` lists them"
+            )
+        return row
+
+    def of_flow_run(self, flow_run_id: str) -> Run | None:
+        """Read the newest row of a Prefect flow run; None if it has none."""
+        rows = select(Run).where(Run.flow_run_id == flow_run_id).order_by(Run.started_at.desc())
+        with reading(self._engine) as session:
+            return session.scalars(rows.limit(1)).first()
+
+    def newest(
+        self,
+        limit: int | None,
+        *,
+        name: str | None = None,
+        status: Status | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Sequence[Run]:
+        """Read the newest rows, newest first.
+
+        Args:
+            limit: At most this many; None reads all.
+            name: Only runs kept under this name.
+            status: Only runs with this status.
+            since: Only runs started at this time or later; aware.
+            until: Only runs started before this time; aware.
+        """
+        rows = select(Run).order_by(Run.started_at.desc(), Run.run_id.desc()).limit(limit)
+        if name is not None:
+            rows = rows.where(Run.dataset == name)
+        if status is not None:
+            rows = rows.where(Run.status == status)
+        if since is not None:
+            rows = rows.where(Run.started_at >= since)
+        if until is not None:
+            rows = rows.where(Run.started_at < until)
+        with reading(self._engine) as session:
+            return session.scalars(rows).all()
+
+    def expired(self) -> Sequence[Run]:
+        """Read the rows of dead runs: still running, with an expired lease."""
+        with reading(self._engine) as session:
+            return session.scalars(select(Run).where(_has_expired())).all()
+
+    def epochs_of(self, run_id: str) -> Sequence[EpochRow]:
+        """Read a learning curve, first epoch first."""
+        rows = select(EpochRow).where(EpochRow.run_id == run_id).order_by(EpochRow.epoch)
+        with reading(self._engine) as session:
+            return session.scalars(rows).all()
+
+    def digits_of(self, run_id: str) -> Sequence[DigitMetric]:
+        """Read a run's metrics per digit, 0 to 9."""
+        rows = select(DigitMetric).where(DigitMetric.run_id == run_id).order_by(DigitMetric.digit)
+        with reading(self._engine) as session:
+            return session.scalars(rows).all()
 
     def _write(self, run_id: str, **values: Any) -> None:
-        running = update(Run).where(Run.run_id == run_id, Run.status == Status.RUNNING)
-        with writing(self._engine) as session:
-            found = session.scalars(running.values(values).returning(Run.run_id)).first()
-        if found is None:
+        if not self._update(run_id, Run.status == Status.RUNNING, values):
             status = self.get(run_id).status
             why = "; it sent no heartbeat within DIGITS_LEASE_S" if status == Status.LOST else ""
             raise RunClosedError(f"expected run {run_id} to be running, found it {status}{why}")
+
+    def _update(self, run_id: str, where: ColumnElement[bool], values: dict[str, Any]) -> bool:
+        rows = update(Run).where(Run.run_id == run_id, where).values(values)
+        with writing(self._engine) as session:
+            return session.scalars(rows.returning(Run.run_id)).first() is not None
+
+
+def _has_expired() -> ColumnElement[bool]:
+    """Whether a row belongs to a dead run: still running, with an expired lease."""
+    return (Run.status == Status.RUNNING) & (Run.lease_expires_at < datetime.now(UTC))
