@@ -37,10 +37,8 @@ class Classifier:
             with drop_stderr_lines(NOTE):
                 self._model: Any = Interpreter(model_content=version.files[MODEL])
                 self._model.allocate_tensors()
-            (self._input,), (self._output,) = (
-                self._model.get_input_details(),
-                self._model.get_output_details(),
-            )
+            (self._input,) = self._model.get_input_details()
+            (self._output,) = self._model.get_output_details()
             with np.load(io.BytesIO(version.files[GOLDEN]), allow_pickle=False) as golden:
                 self._golden = golden["images"], golden["probabilities"]
         except (KeyError, ValueError, RuntimeError) as error:

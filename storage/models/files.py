@@ -12,17 +12,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file and flush it to the disk."""
-    path.write_bytes(content)
-    sync(path)
-
-
 def replace(path: Path, content: bytes) -> None:
     """Write a file atomically, over the old one if there is one; one writer per folder."""
     fresh = path.parent / ".new"
     try:
-        write(fresh, content)
+        fresh.write_bytes(content)
+        sync(fresh)
         fresh.replace(path)
     finally:
         with suppress(OSError):

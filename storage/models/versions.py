@@ -41,12 +41,13 @@ def write_version(
     folder.mkdir()
     try:
         write(folder)
-        described = {path.name: _describe(path) for path in sorted(folder.iterdir())}
-        text = json.dumps(
-            {"version": name, "files": described, **origin}, indent=2, allow_nan=False
-        )
-        content = f"{text}\n".encode()
-        files.write(folder / MANIFEST, content)
+        described = {
+            path.name: {"sha256": files.sha256(path), "size_bytes": path.stat().st_size}
+            for path in sorted(folder.iterdir())
+        }
+        manifest = {"version": name, "files": described, **origin}
+        content = f"{json.dumps(manifest, indent=2, allow_nan=False)}\n".encode()
+        (folder / MANIFEST).write_bytes(content)
         for path in [*folder.iterdir(), folder, folder.parent]:
             files.sync(path)
     except BaseException:
@@ -93,7 +94,3 @@ def _read(path: Path, digest: str) -> bytes:
             " the file was changed after it was written"
         )
     return content
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    return {"sha256": files.sha256(path), "size_bytes": path.stat().st_size}
