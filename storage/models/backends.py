@@ -1,11 +1,10 @@
 """Where model stores keep their files: one seam, with a local folder behind it.
 
 A key is a path with slashes, such as ``mnist/champion.json``. An object store becomes one more
-``Backend``: it implements the first five methods and inherits the others.
+``Backend``.
 """
 
 # ruff: noqa: D102 - a backend's methods are documented in Backend
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,27 +64,12 @@ class Backend(Protocol):
 
     def publish(self, folder: Path, key: str) -> None:
         """Store a local folder's files below a key; the folder may move there."""
-        for path in sorted(folder.iterdir()):
-            self.create(f"{key}/{path.name}", path.read_bytes())
 
-    def withdraw(self, key: str, folder: Path) -> None:  # noqa: ARG002 - for a folder that moved
+    def withdraw(self, key: str, folder: Path) -> None:
         """Undo ``publish``."""
-        self.delete(key)
 
     def fetch(self, key: str) -> Path:
         """Return a local folder with the files below a key; it does not exist if they do not."""
-        folder = self.local / key
-        if not folder.exists() and (names := self.names(key)):
-            fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-            fresh.mkdir(parents=True)
-            for name in names:
-                if found := self.read(f"{key}/{name}"):
-                    (fresh / name).write_bytes(found.content)
-            try:
-                fresh.rename(folder)
-            except OSError:  # another process was faster
-                shutil.rmtree(fresh, ignore_errors=True)
-        return folder
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """One suite over every backend: a folder, and objects in memory that behave like a bucket's."""
 
 import hashlib
+import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +49,28 @@ class Memory(Backend):
         for name in [*self.objects]:
             if name == key or name.startswith(f"{key}/"):
                 del self.objects[name]
+
+    def publish(self, folder: Path, key: str) -> None:
+        for path in sorted(folder.iterdir()):
+            self.create(f"{key}/{path.name}", path.read_bytes())
+
+    def withdraw(self, key: str, folder: Path) -> None:
+        assert folder.is_dir(), "publishing copied it"
+        self.delete(key)
+
+    def fetch(self, key: str) -> Path:
+        folder = self.local / key
+        if not folder.exists() and (names := self.names(key)):
+            fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+            fresh.mkdir(parents=True)
+            for name in names:
+                if found := self.read(f"{key}/{name}"):
+                    (fresh / name).write_bytes(found.content)
+            try:
+                fresh.rename(folder)
+            except OSError:  # another process was faster
+                shutil.rmtree(fresh, ignore_errors=True)
+        return folder
 
 
 class Objects:
