@@ -1,10 +1,18 @@
-"""The history of a store's pointer, and what follows from it. Pure: no file is opened here."""
+"""What one swap of the pointer changes: the history, and the state around it.
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+Pure: no file is opened here.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from storage.errors import InvalidParameterError, VersionNotFoundError
+from storage.models.backends import Stored
 from storage.records import Pointer, Swap, SwapKind
+
+# A run that was given up before these is long dead.
+MAX_GIVEN_UP = 100
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class History:
             and swap.weights_digest not in self.rolled_back
             and swap.test_digest == self.swaps[-1].test_digest
         ]
-        return max(scored, key=_share, default=None)
+        return max(scored, key=lambda s: (s.test_correct or 0) / (s.test_total or 1), default=None)
 
     def kept(self, predecessors: int) -> set[str]:
         """Versions that must not be deleted.
@@ -98,22 +106,96 @@ class History:
         line: list[Swap] = []  # oldest first
         rolled_back: dict[str, Swap] = {}
         for swap in self.swaps:
-            if swap.kind is SwapKind.ROLLBACK and swap.version in {s.version for s in line}:
-                while line[-1].version != swap.version:
-                    _retire(line.pop(), swap, rolled_back)
-                line.pop()
-            elif swap.kind is SwapKind.ROLLBACK and line:
-                # To a version that had been rolled back itself: it replaces the champion.
-                _retire(line.pop(), swap, rolled_back)
+            if swap.kind is SwapKind.ROLLBACK:
+                versions = [known.version for known in line]
+                # A version that had been rolled back itself replaces the champion.
+                end = versions.index(swap.version) if swap.version in versions else -1
+                rolled_back |= {s.weights_digest: swap for s in line[end:] if s.weights_digest}
+                del line[end:]
             line.append(swap)
             rolled_back.pop(swap.weights_digest or "", None)
         return tuple(reversed(line)), rolled_back
 
 
-def _retire(gone: Swap, rollback: Swap, rolled_back: dict[str, Swap]) -> None:
-    if gone.weights_digest:
-        rolled_back[gone.weights_digest] = rollback
+@dataclass(frozen=True)
+class State:
+    """What one swap of the pointer changes as a whole.
+
+    Args:
+        history: Every swap.
+        kept: Versions that a rollback may lead to.
+        given_up: Runs that are never promoted, oldest first.
+        file: Its name; None for a store without states.
+        seen: The pointer that named it; None if there is no pointer.
+        is_sound: False if the pointer is lost or damaged, and this is the newest state instead.
+    """
+
+    history: History = field(default_factory=History)
+    kept: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
+    file: str | None = None
+    seen: Stored | None = None
+    is_sound: bool = True
+
+    @property
+    def champion(self) -> Pointer | None:
+        """What the pointer names; None before the first promotion."""
+        return self.history.swaps[-1].pointer if self.history.swaps else None
+
+    @property
+    def generation(self) -> int:
+        """The number of swaps so far."""
+        return self.champion.generation if self.champion else 0
+
+    @property
+    def entries(self) -> set[Swap | str]:
+        """Every swap, and every run that was given up."""
+        return {*self.history.swaps, *self.given_up}
+
+    def after(self, swap: Swap, predecessors: int) -> "State":
+        """The state after a swap; versions that the history does not know stay."""
+        history = History((*self.history.swaps, swap))
+        dropped = history.versions - history.kept(predecessors)
+        return replace(self, history=history, kept=tuple({*self.kept, swap.version} - dropped))
+
+    def giving_up(self, run_id: str) -> "State":
+        """The state with one more run that is never promoted."""
+        return replace(self, given_up=(*self.given_up, run_id)[-MAX_GIVEN_UP:])
+
+    def rollback_target(self, to: str | None, place: str) -> str:
+        """Find the version that a rollback puts back: ``to``, or the champion's predecessor.
+
+        Raises:
+            VersionNotFoundError: If there is no champion, no predecessor or no such version.
+            InvalidParameterError: If ``to`` is the champion already.
+        """
+        if self.champion is None:
+            raise VersionNotFoundError(
+                f"expected a champion to roll back from, found none in {place}"
+            )
+        in_use = self.champion.version if self.is_sound else None
+        if to is None:
+            if self.history.predecessor:
+                return self.history.predecessor.version
+            others = listed({*self.kept} - {in_use})
+            hint = f"kept are {others}: choose one with --to RUN"
+            if not others:
+                hint = f"if it is damaged, move {place} away: the next run starts afresh"
+            raise VersionNotFoundError(
+                f"expected a predecessor of {self.champion.version} with other weights, found none;"
+                f" {hint}"
+            )
+        if to == in_use:
+            raise InvalidParameterError(
+                f"--to: expected another version than the champion, received {to}"
+            )
+        if to not in self.kept:
+            raise VersionNotFoundError(
+                f"--to: expected one of the kept versions ({listed(self.kept)}), received {to!r}"
+            )
+        return to
 
 
-def _share(swap: Swap) -> float:
-    return (swap.test_correct or 0) / (swap.test_total or 1)
+def listed(versions: Iterable[str]) -> str:
+    """Versions in one line, newest run first."""
+    return ", ".join(sorted(versions, reverse=True))

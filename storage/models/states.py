@@ -1,32 +1,30 @@
 """The pointer and the state that it names, read and swapped.
 
 A state never changes, and no name is used twice, so that one compare-and-swap of the pointer
-moves everything. A store without states is read as it is, and carried over by its next swap.
+moves everything. Releases without states kept the history in ``history.jsonl``, one line of JSON
+for each swap; such a store is read as it is, and carried over by its next swap.
 """
 
+import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from storage.errors import DamagedStateError
 from storage.models.backends import Backend, Stored
-from storage.models.history import History
-from storage.models.state import (
-    State,
-    decode_history,
-    decode_pointer,
-    decode_state,
-    encode_pointer,
-    encode_state,
-    promotion_to,
-)
+from storage.models.history import History, State
 from storage.models.versions import read_version
-from storage.records import Pointer, Swap
+from storage.records import Pointer, Swap, SwapKind
 
 POINTER = "champion.json"
 HISTORY = "history.jsonl"
+NO_CHAMPION = {"generation": 0, "version": None, "digest": None}
+
+T = TypeVar("T")
 
 
 class States:
@@ -35,6 +33,9 @@ class States:
     Args:
         backend: Where the store's files are.
         name: The store's.
+
+    Reading raises DamagedStateError if the pointer or the state is damaged, or the pointer is
+    missing although there were several swaps.
     """
 
     def __init__(self, backend: Backend, name: str) -> None:
@@ -42,32 +43,27 @@ class States:
         self._name = name
 
     def pointer(self) -> Pointer | None:
-        """Read the pointer; None before the first promotion.
-
-        Raises:
-            DamagedStateError: If it is damaged, or missing although there were several swaps.
-        """
+        """Read the pointer; None before the first promotion."""
         found = self._read_pointer()
-        return self._decode_pointer(found)[0] if found else None
+        return found[1] if found else None
 
     def read(self) -> State:
         """Read the current state.
 
         Raises:
-            DamagedStateError: If the pointer or the state is damaged, or the pointer is missing.
             DamagedModelError: If the history has to start with a champion that is damaged.
         """
         while found := self._read_pointer():
-            pointer, file = self._decode_pointer(found)
-            state = self._read_file(file) if file else self._without_states()
+            seen, pointer, file = found
+            state = self._read_file(file)
             if state is None:
-                if self._backend.read(self._key(POINTER)) != found:
+                if file and self._backend.read(self._key(POINTER)) != seen:
                     continue  # a newer state has replaced the one that was named
                 state = self._without_states()
             history = state.history.until(pointer) if pointer else state.history
             if pointer and (not history.swaps or history.swaps[-1].pointer != pointer):
                 history = History((*history.swaps, self.unrecorded(pointer)))
-            return replace(state, history=history, seen=found)
+            return replace(state, history=history, seen=seen)
         return State()
 
     def recover(self) -> State:
@@ -76,7 +72,7 @@ class States:
             return self.read()
         except DamagedStateError:
             newest = max(self._files(), key=_generation_of, default=None)
-            state = (self._read_file(newest) if newest else None) or self._without_states()
+            state = self._read_file(newest) or self._without_states()
             if not state.history.swaps:
                 raise
             return replace(state, seen=self._backend.read(self._key(POINTER)), is_sound=False)
@@ -88,28 +84,31 @@ class States:
             False if the pointer has moved in the meantime; then nothing has changed.
         """
         file = f"states/{after.generation:08}-{secrets.token_hex(8)}.json"
-        self._backend.create(self._key(file), encode_state(after))
+        self._backend.create(self._key(file), _encode_state(after))
         swapped = self._backend.compare_and_swap(
-            self._key(POINTER), encode_pointer(after, file), before.seen
+            self._key(POINTER), _encode_pointer(after, file), before.seen
         )
         # The answer to a swap that succeeded may be lost, and its repetition refused.
-        if not swapped and not self.read().holds_changes(before, after):
-            self._delete([file])
+        if not swapped and not after.entries - before.entries <= self.read().entries:
+            self._delete(file)
             return False
-        self._delete_old_files(before, after)
+        # The previous generation's state stays: a copy of the store may be in the making.
+        with suppress(OSError):
+            self._delete(*(f for f in self._files() if _generation_of(f) < after.generation - 1))
+        if before.file and before.generation == after.generation:
+            self._delete(before.file)
+        self._delete(HISTORY)
         return True
 
     def exist(self) -> bool:
         """Whether there is a champion, or a trace of one."""
         try:
-            found = self._backend.read(self._key(POINTER))
-            if found:
-                return self._decode_pointer(found)[0] is not None
+            found = self._read_pointer()
         except NotADirectoryError:  # a stray file beside the stores
             return False
         except DamagedStateError:
             return True
-        return any(map(_generation_of, self._files())) or HISTORY in self._backend.names(self._name)
+        return found[1] is not None if found else self._swaps_so_far() > 0
 
     def unrecorded(self, pointer: Pointer) -> Swap:
         """What is known of a swap that is missing in the history."""
@@ -119,7 +118,9 @@ class States:
             pointer, manifest, predecessor=None, actor="unknown", reason="not in the history"
         )
 
-    def _read_pointer(self) -> Stored | None:
+    def _read_pointer(self) -> tuple[Stored, Pointer | None, str | None] | None:
+        """Read the pointer: as stored, and the champion and the state's file that it names."""
+        rewrite = "`digits rollback --to RUN` writes a new one"
         found = self._backend.read(self._key(POINTER))
         if found is None and (swaps := self._swaps_so_far()) > 1:
             # The first promotions may have happened between these two reads.
@@ -127,69 +128,122 @@ class States:
             if found is None:
                 raise DamagedStateError(
                     f"{self._backend}/{self._key(POINTER)}: expected a pointer after {swaps} swaps,"
-                    " found none; `digits rollback --to RUN` writes a new one"
+                    f" found none; {rewrite}"
                 )
-        return found
+        if found is None:
+            return None
+        expected = "JSON with generation, version and digest"
+        return found, *self._decode(POINTER, found, _decode_pointer, expected, rewrite)
 
-    def _decode_pointer(self, found: Stored) -> tuple[Pointer | None, str | None]:
-        try:
-            return decode_pointer(found.content)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise DamagedStateError(
-                f"{self._backend}/{self._key(POINTER)}: expected JSON with generation, version"
-                f" and digest, received {found.content[:80]!r}; `digits rollback --to RUN`"
-                " writes a new one"
-            ) from error
-
-    def _read_file(self, file: str) -> State | None:
-        found = self._backend.read(self._key(file))
-        try:
-            return decode_state(found.content, file) if found else None
-        except (ValueError, TypeError, KeyError) as error:
-            raise self._damaged(file, "JSON with swaps, kept and given_up", error) from error
+    def _read_file(self, file: str | None) -> State | None:
+        found = self._backend.read(self._key(file)) if file else None
+        if not (file and found):
+            return None
+        state = self._decode(file, found, _decode_state, "JSON with swaps, kept and given_up")
+        return replace(state, file=file)
 
     def _without_states(self) -> State:
         """The state of a store that has none: the old history, and the versions there are."""
         found = self._backend.read(self._key(HISTORY))
-        try:
-            history = decode_history(found.content) if found else History()
-        except (ValueError, TypeError, KeyError) as error:
-            raise self._damaged(HISTORY, "a line of JSON for each swap", error) from error
+        history = History()
+        if found:
+            history = self._decode(HISTORY, found, _decode_history, "a line of JSON for each swap")
         versions = {*self._backend.names(self._key("versions"))}
         if history.swaps and history.swaps[0].generation == 1:
             versions &= history.versions  # a crash left the others
         return State(history, tuple(versions))
 
-    def _damaged(self, file: str, expected: str, error: Exception) -> DamagedStateError:
-        return DamagedStateError(
-            f"{self._backend}/{self._key(file)}: expected {expected}, received something else"
-            f" ({error}); move it away, and a new history starts with the champion"
-        )
+    def _decode(
+        self,
+        file: str,
+        found: Stored,
+        decode: Callable[[bytes], T],
+        expected: str,
+        remedy: str = "move it away, and a new history starts with the champion",
+    ) -> T:
+        try:
+            return decode(found.content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedStateError(
+                f"{self._backend}/{self._key(file)}: expected {expected}, received"
+                f" {found.content[:80]!r} ({error}); {remedy}"
+            ) from error
 
     def _swaps_so_far(self) -> int:
-        swaps = self._without_states().history.swaps
-        return max([*map(_generation_of, self._files()), *(s.generation for s in swaps)], default=0)
+        return max([*map(_generation_of, self._files()), self._without_states().generation])
 
     def _files(self) -> list[str]:
         names = self._backend.names(self._key("states"))
         return [f"states/{name}" for name in names if re.fullmatch(r"\d+-\w+\.json", name)]
 
-    def _delete_old_files(self, before: State, after: State) -> None:
-        """Keep the previous generation's state: a copy of the store may be in the making."""
+    def _delete(self, *files: str) -> None:
         with suppress(OSError):
-            self._delete(f for f in self._files() if _generation_of(f) < after.generation - 1)
-            if before.file and before.generation == after.generation:
-                self._delete([before.file])
-            self._delete([HISTORY])
-
-    def _delete(self, names: Iterable[str]) -> None:
-        with suppress(OSError):
-            for name in names:
-                self._backend.delete(self._key(name))
+            for file in files:
+                self._backend.delete(self._key(file))
 
     def _key(self, name: str) -> str:
         return f"{self._name}/{name}"
 
 
+def promotion_to(
+    pointer: Pointer, manifest: dict[str, Any], *, predecessor: str | None, actor: str, reason: str
+) -> Swap:
+    """A promotion, now; what the swap says of the model comes from the version's manifest."""
+    measured: dict[str, Any] = {
+        fact: manifest.get(fact)
+        for fact in ("weights_digest", "test_correct", "test_total", "test_digest")
+    }
+    return Swap(
+        **asdict(pointer),
+        predecessor=predecessor,
+        kind=SwapKind.PROMOTION,
+        actor=actor,
+        reason=reason,
+        swapped_at=datetime.now(UTC),
+        **measured,
+    )
+
+
 def _generation_of(file: str) -> int:
     return int(file.removeprefix("states/").partition("-")[0])
+
+
+def _encode_pointer(state: State, file: str) -> bytes:
+    champion = asdict(state.champion) if state.champion else NO_CHAMPION
+    return f"{json.dumps({**champion, 'state': file}, indent=2)}\n".encode()
+
+
+def _decode_pointer(content: bytes) -> tuple[Pointer | None, str | None]:
+    named = json.loads(content)
+    file = named.pop("state", None)
+    if file is not None and named == NO_CHAMPION:
+        return None, str(file)
+    pointer = Pointer(**named)
+    types = (type(pointer.generation), type(pointer.version), type(pointer.digest))
+    if types != (int, str, str) or not isinstance(file, str | None):
+        raise TypeError("a value of another type")
+    return pointer, file
+
+
+def _encode_state(state: State) -> bytes:
+    content = {
+        "swaps": [asdict(swap) for swap in state.history.swaps],
+        "kept": sorted(state.kept),
+        "given_up": state.given_up,
+    }
+    return f"{json.dumps(content, default=datetime.isoformat, indent=1)}\n".encode()
+
+
+def _decode_state(content: bytes) -> State:
+    found = json.loads(content)
+    swaps = tuple(map(_decode_swap, found["swaps"]))
+    return State(History(swaps), tuple(found["kept"]), tuple(found["given_up"]))
+
+
+def _decode_history(content: bytes) -> History:
+    return History(tuple(_decode_swap(json.loads(line)) for line in content.splitlines()))
+
+
+def _decode_swap(line: dict[str, Any]) -> Swap:
+    kind, swapped_at = SwapKind(line["kind"]), datetime.fromisoformat(line["swapped_at"])
+    return Swap(**{**line, "kind": kind, "swapped_at": swapped_at})

@@ -1,7 +1,7 @@
 """The model store: immutable versions, and one pointer that names the champion.
 
-    models/<name>/champion.json     the pointer; swapping it is the promotion
-    models/<name>/states/           what the pointer names: history, kept versions, see state.py
+    models/<name>/champion.json     the pointer: generation, version, digest and state
+    models/<name>/states/           history, kept versions, runs that were given up
     models/<name>/versions/<run>/   model.keras, model.tflite, golden.npz, manifest.json
     models/<name>/staging/<run>/    a candidate, before the gate has accepted it
 
@@ -21,10 +21,8 @@ from typing import Any
 from storage.errors import DamagedModelError, DamagedStateError, ModelStoreError
 from storage.models import files
 from storage.models.backends import Backend, LocalFolder, store_errors
-from storage.models.history import History
-from storage.models.state import State, promotion_to
-from storage.models.states import States
-from storage.models.targets import listed, rollback_target
+from storage.models.history import History, State, listed
+from storage.models.states import States, promotion_to
 from storage.models.versions import MANIFEST, Version, read_version, write_version
 from storage.records import Pointer, Swap, SwapKind
 from storage.settings import Settings
@@ -146,15 +144,15 @@ class ModelStore:
                 actor=actor,
                 reason=reason,
             )
+            swapped = False
             try:
                 self._backend.publish(self.candidate(run_id), self._key(run_id))
                 swapped = self._swap(state, swap)
-            except BaseException:
-                self._withdraw(run_id)
-                raise
-            if not swapped:
-                self._withdraw(run_id)
-                return None
+            finally:
+                if not swapped:
+                    self._withdraw(run_id)
+        if not swapped:
+            return None
         self.discard(run_id)
         return swap
 
@@ -188,7 +186,7 @@ class ModelStore:
                 state = self._states.recover()
                 try:
                     target = self._loaded_target(state, to)
-                except ModelStoreError:
+                except (ModelStoreError, OSError):
                     if self._states.recover().seen != state.seen:
                         continue  # another swap may have deleted the version
                     raise
@@ -205,17 +203,16 @@ class ModelStore:
                     return swap
 
     def _loaded_target(self, state: State, to: str | None) -> Swap:
-        """The swap whose version a rollback puts back; it has been loaded and tried."""
         # LiteRT and NumPy: nothing else here needs them.
         from storage.models.classifier import load_classifier
 
-        target = rollback_target(state, to, self._place)
-        if isinstance(target, str):
-            with store_errors(self._place):
-                digest = files.sha256(self.version(target) / MANIFEST)
-            target = self._states.unrecorded(Pointer(0, target, digest))
+        version = state.rollback_target(to, self._place)
+        target = state.history.of(version)
+        if target is None:
+            digest = files.sha256(self.version(version) / MANIFEST)
+            target = self._states.unrecorded(Pointer(0, version, digest))
         try:
-            load_classifier(self.version(target.version), target.digest)
+            load_classifier(self.version(version), target.digest)
         except DamagedModelError as error:
             raise DamagedModelError(
                 f"{error}; choose another one with --to RUN ({listed(state.kept)})"
