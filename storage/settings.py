@@ -6,14 +6,18 @@ A plain dataclass: importing pydantic-settings alone would add 0.2 s to `digits 
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
 from storage.errors import InvalidParameterError
 
 SQLITE = "sqlite:///"
 PROJECT = Path(__file__).resolve().parents[1]
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
@@ -50,14 +54,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         home=home,
         database_url=_read_database_url(environment, home),
         models=_read_models_folder(environment, home),
-        lease_s=_read_number(
-            environment, "DIGITS_LEASE_S", 120.0, "a number of seconds from 1 to 86400", 86400
-        ),
-        keep_versions=int(
-            _read_number(
-                environment, "DIGITS_KEEP_VERSIONS", 10, "a whole number from 1 to 1000", 1000
-            )
-        ),
+        lease_s=_read_number(environment, "DIGITS_LEASE_S", 120.0, "a number of seconds", 86400),
+        keep_versions=_read_number(environment, "DIGITS_KEEP_VERSIONS", 10, "a whole number", 1000),
         api_token=_read_api_token(environment),
     )
 
@@ -105,16 +103,14 @@ def _read_api_token(environment: Mapping[str, str]) -> str | None:
 
 
 def _read_number(
-    environment: Mapping[str, str], name: str, default: float, expected: str, most: int
-) -> float:
+    environment: Mapping[str, str], name: str, default: N, expected: str, most: int
+) -> N:
     text = environment.get(name)
-    try:
+    with suppress(ValueError):
         number = type(default)(text) if text else default
-    except ValueError:
-        number = float("nan")
-    if not 1 <= number <= most:
-        raise InvalidParameterError(f"{name}: expected {expected}, received {text!r}")
-    return number
+        if 1 <= number <= most:
+            return number
+    raise InvalidParameterError(f"{name}: expected {expected} from 1 to {most}, received {text!r}")
 
 
 def _absolute(name: str, path: str) -> Path:
