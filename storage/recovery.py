@@ -4,7 +4,7 @@ import logging
 
 from storage.errors import DamagedModelError, DamagedStateError, ModelStoreError
 from storage.models.store import ModelStore, open_store
-from storage.records import Status, Swap
+from storage.records import Status
 from storage.settings import Settings
 from storage.tables.runs import Runs
 from storage.tables.schema import Run
@@ -48,16 +48,9 @@ def _close(run_id: str, runs: Runs, store: ModelStore) -> bool:
     if swap is None:
         closed = runs.close_expired(run_id, Status.LOST, LOST)
     else:
-        promoted = {"generation": swap.generation}
-        closed = runs.close_expired(run_id, Status.PROMOTED, swap.reason, **promoted)
+        closed = runs.close_expired(
+            run_id, Status.PROMOTED, swap.reason, generation=swap.generation
+        )
     if closed:
         store.discard(run_id)
     return closed
-
-
-def promotion_of(store: ModelStore, run_id: str) -> Swap | None:
-    """The swap that promoted a run's model; None if none did, or the store cannot be read."""
-    try:
-        return store.history().promotion(run_id)
-    except ModelStoreError:
-        return None

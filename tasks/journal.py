@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol, TypeVar
 
 from prefect.client.schemas.objects import State
@@ -15,7 +15,7 @@ from storage.models.store import open_store
 from storage.provenance import Provenance, read_provenance
 from storage.recipe import Recipe
 from storage.records import Outcome, Status
-from storage.recovery import close_dead_runs, promotion_of
+from storage.recovery import close_dead_runs
 from storage.settings import Settings
 from storage.tables.corrections import Corrections
 from storage.tables.database import open_database
@@ -160,9 +160,9 @@ def _close(run: Journal, outcome: Outcome) -> None:
     """Close the row after an error, unless it is closed, or the model was promoted after all."""
     if run.outcome is not None:
         return
-    swap = promotion_of(run.store, run.id)
-    if swap:
-        outcome = Outcome(Status.PROMOTED, swap.reason, swap.generation)
+    with suppress(ModelStoreError):
+        if swap := run.store.history().promotion(run.id):
+            outcome = Outcome(Status.PROMOTED, swap.reason, swap.generation)
     try:
         run.close(outcome)
     except DigitsError as error:
