@@ -13,15 +13,7 @@ LIBRARIES = ("digits", "keras", "numpy", "prefect", "tensorflow")
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a run comes from.
-
-    Args:
-        code_commit: Git commit; None outside a repository, or without git.
-        code_dirty: Whether the code differs from the commit; None without one.
-        versions: Of Python and of LIBRARIES.
-        host: The machine's name.
-        flow_run_id: Prefect's flow run; None outside one.
-    """
+    """Where a run comes from; each field is the column of ``runs`` with its name."""
 
     code_commit: str | None
     code_dirty: bool | None
