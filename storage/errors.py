@@ -10,7 +10,7 @@ DigitsError                   exit code 1 unless stated
 ├── RunNotFoundError          no row for this run
 ├── RunClosedError            the row already has its terminal status
 ├── ModelStoreError           the model store cannot be read or written
-│   ├── DamagedModelError     a file of a version does not match its digest
+│   ├── DamagedModelError     a file of a version does not match its digest, or its answers changed
 │   ├── DamagedStateError     the pointer or the history is damaged or missing
 │   └── VersionNotFoundError  no champion yet, or no such version to roll back to
 ├── CorrectionNotFoundError   no such correction, or more than one
@@ -21,6 +21,8 @@ DigitsError                   exit code 1 unless stated
 Each message is one line: what was expected, what was received, what to do.
 """
 
+# ruff: noqa: D101 - the tree says what each of them means
+
 
 class DigitsError(Exception):
     """Base of all errors that are shown to the user as one line."""
@@ -29,68 +31,50 @@ class DigitsError(Exception):
 
 
 class InvalidParameterError(DigitsError):
-    """A value of the recipe or an option is out of bounds."""
-
     exit_code = 2
 
 
 class DatasetNotFoundError(DigitsError):
-    """No such dataset or folder, or one of its files is missing."""
-
     exit_code = 2
 
 
-class DatasetUnavailableError(DigitsError):
-    """MNIST could not be downloaded, or files were replaced while they were read."""
+class DatasetUnavailableError(DigitsError): ...
 
 
-class InvalidDataError(DigitsError):
-    """The files or arrays are not what the network expects."""
+class InvalidDataError(DigitsError): ...
 
 
-class TrainingDivergedError(DigitsError):
-    """A loss or a weight is not finite."""
+class TrainingDivergedError(DigitsError): ...
 
 
-class DatabaseError(DigitsError):
-    """The metrics table cannot be opened, read or written."""
+class DatabaseError(DigitsError): ...
 
 
-class RunNotFoundError(DigitsError):
-    """No row for this run."""
+class RunNotFoundError(DigitsError): ...
 
 
-class RunClosedError(DigitsError):
-    """The row already has its terminal status."""
+class RunClosedError(DigitsError): ...
 
 
-class ModelStoreError(DigitsError):
-    """The model store cannot be read or written."""
+class ModelStoreError(DigitsError): ...
 
 
-class DamagedModelError(ModelStoreError):
-    """A file of a version does not match its digest, or its model answers differently."""
+class DamagedModelError(ModelStoreError): ...
 
 
-class DamagedStateError(ModelStoreError):
-    """The pointer or the history cannot be parsed, or is missing."""
+class DamagedStateError(ModelStoreError): ...
 
 
-class VersionNotFoundError(ModelStoreError):
-    """No champion yet, or no such version to roll back to."""
+class VersionNotFoundError(ModelStoreError): ...
 
 
-class ImageError(DigitsError):
-    """An image cannot be read, or shows no digit."""
+class ImageError(DigitsError): ...
 
 
-class CorrectionNotFoundError(DigitsError):
-    """No such correction, or several that match."""
+class CorrectionNotFoundError(DigitsError): ...
 
 
-class ServeError(DigitsError):
-    """The server cannot listen on the address."""
+class ServeError(DigitsError): ...
 
 
-class ServerError(DigitsError):
-    """No Prefect server could be reached or started."""
+class ServerError(DigitsError): ...
