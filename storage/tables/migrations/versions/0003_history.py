@@ -9,8 +9,6 @@ from alembic import op
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
 
 # Indices of measured runs. The two conditions select the same rows but are worded differently:
 # SQLite picks an index by its condition, so each view gets its own.

@@ -9,8 +9,6 @@ from alembic import op
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 # Empty in the rows of earlier runs, and of runs without corrections.
 NEW_COLUMNS = (
