@@ -1,7 +1,7 @@
 """The metrics database: opening it, migrating it, and the sessions that read and write it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,8 @@ def open_database(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
 def has_database(url: str) -> bool:
     """Whether there is a database to read: False only for a missing SQLite file."""
     where = _parse(url)
-    if where.get_backend_name() != "sqlite" or not where.database:
-        return True
     with database_errors(where):
-        return Path(where.database).exists()
+        return where.get_backend_name() != "sqlite" or Path(where.database or "").exists()
 
 
 @contextmanager
@@ -80,18 +78,14 @@ def database_errors(where: URL) -> Iterator[None]:
 
 
 def _parse(url: str) -> URL:
-    try:
+    with suppress(ArgumentError, ValueError):
         where = make_url(url)
-    except (ArgumentError, ValueError):
-        where = None
-    if where is None or (
-        where.get_backend_name() == "sqlite" and where.database in {None, "", ":memory:"}
-    ):
-        raise DatabaseError(
-            "DIGITS_DATABASE_URL: expected the SQLAlchemy URL of a permanent database, such as"
-            " sqlite:////srv/digits/metrics.db, received an invalid or in-memory URL"
-        )
-    return where
+        if where.get_backend_name() != "sqlite" or where.database not in {None, "", ":memory:"}:
+            return where
+    raise DatabaseError(
+        "DIGITS_DATABASE_URL: expected the SQLAlchemy URL of a permanent database, such as"
+        " sqlite:////srv/digits/metrics.db, received an invalid or in-memory URL"
+    )
 
 
 def _engine(where: URL, busy_timeout_s: float) -> Engine:
