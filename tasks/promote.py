@@ -29,7 +29,8 @@ def promote(
         must be compared again.
 
     Raises:
-        ModelStoreError: If the pointer cannot be swapped; the champion stays.
+        ModelStoreError: If the pointer cannot be swapped, or the run was given up as lost
+            although it is alive; the champion stays.
     """
     if not decision.accepted:
         store.discard(candidate.run_id)
