@@ -93,13 +93,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ends.
-
-    Args:
-        status: Terminal.
-        reason: Why, in words.
-        generation: The pointer's, if the model was promoted.
-    """
+    """How a run ends: a terminal status, and the pointer's generation if it was promoted."""
 
     status: Status
     reason: str

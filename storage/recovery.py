@@ -17,14 +17,8 @@ LOST = "no heartbeat within DIGITS_LEASE_S: the process died or lost its databas
 def close_dead_runs(runs: Runs, settings: Settings) -> list[Run]:
     """Close the rows of runs whose lease has expired, and delete their candidates.
 
-    Such a run is ``lost``, unless its model was promoted before it died.
-
-    Args:
-        runs: The table.
-        settings: Where the models are.
-
-    Returns:
-        Their rows, as they were before.
+    Such a run is ``lost``, unless its model was promoted before it died. Returns the rows as they
+    were before.
 
     Raises:
         DatabaseError: If the table cannot be read or written.
@@ -48,9 +42,8 @@ def _close(run_id: str, runs: Runs, store: ModelStore) -> bool:
     if swap is None:
         closed = runs.close_expired(run_id, Status.LOST, LOST)
     else:
-        closed = runs.close_expired(
-            run_id, Status.PROMOTED, swap.reason, generation=swap.generation
-        )
+        generation = swap.generation
+        closed = runs.close_expired(run_id, Status.PROMOTED, swap.reason, generation=generation)
     if closed:
         store.discard(run_id)
     return closed

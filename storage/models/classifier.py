@@ -22,9 +22,6 @@ NOTE = re.compile(rb"INFO: Created TensorFlow Lite XNNPACK delegate")
 class Classifier:
     """Runs the model of one version.
 
-    Args:
-        version: What ``read_version`` returned.
-
     Raises:
         DamagedModelError: If LiteRT cannot run it.
     """
@@ -83,10 +80,6 @@ class Classifier:
 
 def load_classifier(folder: Path, digest: str) -> Classifier:
     """Load a version whose digests match and whose answers still equal its golden batch.
-
-    Args:
-        folder: The version's folder.
-        digest: SHA-256 of its manifest.
 
     Raises:
         DamagedModelError: If a digest or an answer differs.

@@ -30,10 +30,6 @@ T = TypeVar("T")
 class States:
     """Reads and swaps the state of one store; an error of the backend passes through.
 
-    Args:
-        backend: Where the store's files are.
-        name: The store's.
-
     Reading raises DamagedStateError if the pointer or the state is damaged, or the pointer is
     missing although there were several swaps.
     """

@@ -57,11 +57,7 @@ def write_version(
 
 
 def read_version(folder: Path, digest: str) -> Version:
-    """Read a version and check every byte.
-
-    Args:
-        folder: Its folder.
-        digest: SHA-256 of its manifest.
+    """Read a version and check every byte, beginning with the manifest's SHA-256.
 
     Raises:
         DamagedModelError: If a file is missing or does not match its digest.

@@ -14,11 +14,7 @@ from storage.tables.schema import Correction
 
 
 class Corrections:
-    """Reads and writes the corrections kept under one name.
-
-    Args:
-        engine: From ``open_database``.
-        name: The name of the champion that is corrected.
+    """Reads and writes the corrections of one name's champion.
 
     Every method raises DatabaseError if the database cannot be read or written.
     """

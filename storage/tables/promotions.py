@@ -15,9 +15,6 @@ COLUMNS = {column.key for column in Promotion.__table__.columns}
 class Promotions:
     """Reads and writes the table ``promotions``.
 
-    Args:
-        engine: From ``open_database``.
-
     Every method raises DatabaseError if the database cannot be read or written.
     """
 

@@ -18,7 +18,6 @@ class Runs:
     """Reads and writes the table ``runs``.
 
     Args:
-        engine: From ``open_database``.
         lease_s: Seconds without a heartbeat after which a run counts as lost.
 
     Every method raises DatabaseError if the database cannot be read or written.
@@ -147,8 +146,8 @@ class Runs:
             limit: At most this many; None reads all.
             name: Only runs kept under this name.
             status: Only runs with this status.
-            since: Only runs started at this time or later; aware.
-            until: Only runs started before this time; aware.
+            since: Only runs started then or later; aware.
+            until: Only runs started before; aware.
         """
         rows = select(Run).order_by(Run.started_at.desc(), Run.run_id.desc()).limit(limit)
         if name is not None:
