@@ -50,7 +50,7 @@ constraints: $(VENV)/uv ## update constraints.txt to the newest versions
 clean: ## remove the environments; var/ stays
 	rm -rf $(VENV) .bench
 
-# uv of this machine where there is one, else its own in the environment.
+# The installed uv, if there is one, else one of its own in the environment.
 $(VENV)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 		echo "expected Python 3.11 to 3.13, received $$($(PYTHON) --version 2>&1);" \

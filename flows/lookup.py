@@ -1,4 +1,4 @@
-"""What several commands look up: runs, the dataset that is meant, the current user."""
+"""What several commands look up: runs, the selected dataset, the current user."""
 
 from __future__ import annotations
 

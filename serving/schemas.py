@@ -50,7 +50,7 @@ class Correction(BaseModel):
     image: Image = Field(description="The 28 x 28 pixels given to the model.")
     label: Digit
     actor: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
-        None, description="Who corrects; defaults to the client's address."
+        None, description="Name recorded as the author; defaults to the client's address."
     )
 
 

@@ -95,7 +95,7 @@ def _own(parameter: str) -> str:
     usual = getattr(DatasetDefaults, parameter)
     own = {name: getattr(defaults, parameter) for name, defaults in DATASETS.items()}
     others = ", ".join(f"{name} {value}" for name, value in own.items() if value != usual)
-    return f"if not given, the dataset's own: {usual} ({others})"
+    return f"default: {usual}, for {others}"
 
 
 Network = Literal["mlp", "cnn"]
@@ -109,7 +109,7 @@ Name = Annotated[
         "a letter or digit, then up to 63 letters, digits, '.', '_' or '-'",
         "choose one with --name",
     ),
-    Help("What to keep runs and champions under; if not given, the name of the dataset."),
+    Help("Name for the runs and champions; default: the dataset's name."),
 ]
 Architecture = Annotated[
     str,
@@ -129,7 +129,7 @@ LearningRate = Annotated[float, Between(1e-6, 1), Help("Step size of the optimiz
 Seed = Annotated[
     int,
     Between(0, 2**32 - 1),
-    Help("Decides the initial weights and the order of the images; if not given, random."),
+    Help("Sets the initial weights and the order of the images; random by default."),
 ]
 MinAccuracy = Annotated[
     float,
@@ -137,7 +137,7 @@ MinAccuracy = Annotated[
     Help(f"Share of the test images that must be correct; {_own('min_accuracy')}."),
 ]
 Confident = Annotated[
-    bool, Help("Require the lower bound of the accuracy's 95 % interval to reach it too.")
+    bool, Help("Require the lower bound of the accuracy's 95% interval to reach it too.")
 ]
 MinRecall = Annotated[
     float,
@@ -146,19 +146,19 @@ MinRecall = Annotated[
 ]
 ChampionRule = Annotated[
     Literal["not-worse", "better", "non-inferior"],
-    Help("What the challenger must be, compared with the champion on the same images."),
+    Help("How the challenger must compare with the champion on the same images."),
 ]
 Margin = Annotated[
     int,
     Between(0, 100_000),
-    Help("Test images by which non-inferior may fall short of the best champion so far."),
+    Help("How many test images a non-inferior challenger may fall short of the best champion."),
 ]
 MaxDrift = Annotated[
     float,
     Between(0, 1),
     Help("Largest Jensen-Shannon distance of the training data from the champion's."),
 ]
-Corrections = Annotated[bool, Help("Learn from the corrections that people made.")]
+Corrections = Annotated[bool, Help("Train on people's corrections.")]
 CorrectionsShare = Annotated[
     float,
     Between(0, 0.5),

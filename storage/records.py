@@ -23,7 +23,7 @@ class Evaluation:
 
     Args:
         loss: Mean categorical cross-entropy, in nats; may be non-finite.
-        confusion: 10 rows (the true digit) of 10 counts (the digit that the model says).
+        confusion: 10 rows (the true digit) of 10 counts (the predicted digit).
     """
 
     loss: float
@@ -79,7 +79,7 @@ class Decision:
 
     @property
     def reason(self) -> str:
-        """What speaks against the challenger; if nothing does, accuracy and comparison."""
+        """The rules that failed; if none did, the accuracy and the comparison."""
         against = [rule for rule in self.rules if not rule.passed]
         if not against:
             asked = (rule for rule in self.rules if rule.name in {"accuracy", "champion"})

@@ -1,4 +1,4 @@
-"""What a crash left behind, put right at the next start."""
+"""Clean up after runs that died."""
 
 import logging
 

@@ -2,6 +2,6 @@
 
 import logging
 
-# Prefect hands the lines of an extra logger on as they come, and by default none come
+# Prefect forwards the records of an extra logger, but by default only warnings come
 # that are not warnings.
 logging.getLogger("digits").setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Corrections: those people made become training data, and a field set for the gate."""
+"""Corrections: people's corrections become training data and a field set for the gate."""
 
 import hashlib
 import logging
@@ -61,8 +61,8 @@ def add_corrections(
     Args:
         dataset: Validated.
         rows: The corrections that were not revoked; None where the recipe asks for none.
-        recipe: ``corrections_share`` is the largest share of an epoch's images, below 1, that
-            may be corrections; where there are more, the seed decides which are left out.
+        recipe: ``corrections_share`` is the largest share of an epoch's images that may be
+            corrections; where there are more, the seed decides which are left out.
 
     Returns:
         Each is repeated up to MAX_REPEATS times, as far as the share allows.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--dataset", help="Only this dataset: a name, or a folder.  [default: all]")
 @as_json_or_csv
 def champion(dataset: str | None, form: str) -> None:
-    """Show which model is in use, since when, and what a rollback would put back.
+    """Show which model is in use, since when, and which version a rollback would restore.
 
     The digest of every file is checked; the exit code is 1 if one does not match.
     """

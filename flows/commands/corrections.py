@@ -28,7 +28,7 @@ def list_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
         help="Write a page with the pictures.",
     )(command)  # fmt: skip
-    command = click.option("--revoked", is_flag=True, help="Include revoked ones.")(command)
+    command = click.option("--revoked", is_flag=True, help="Include revoked corrections.")(command)
     return dataset_option(command)
 
 
@@ -99,7 +99,7 @@ def export(dataset: str | None, target: Path) -> None:
 
 @corrections.command("import")
 @dataset_option
-@click.option("--actor", help="Who corrects.  [default: USER@HOST]")
+@click.option("--actor", help="Name recorded as the author.  [default: USER@HOST]")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 def import_corrections(dataset: str | None, actor: str | None, source: Path) -> None:
     """Import corrections from SOURCE, all or none: an exported folder, or a CSV file.

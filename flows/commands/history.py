@@ -28,7 +28,7 @@ DATE = click.DateTime(["%Y-%m-%d"])
 @click.option("--until", type=DATE, help="Only runs that started before this day (UTC).")
 @click.option(
     "-n", "--limit", type=click.IntRange(1), default=20, show_default=True,
-    help="Number of runs at most.",
+    help="Maximum number of runs.",
 )  # fmt: skip
 @as_json_or_csv
 def history(

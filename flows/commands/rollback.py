@@ -22,12 +22,14 @@ PATIENCE_S = 5
 @click.command()
 @click.option("--dataset", help="A name, or a folder.  [default: the only one with a champion]")
 @click.option(
-    "--to", metavar="RUN", help="The version.  [default: the previous one with other weights]"
+    "--to",
+    metavar="RUN",
+    help="Version to switch to.  [default: the previous one with other weights]",
 )
 @click.option("--why", metavar="TEXT", default="", help="The reason, kept in the history.")
 @click.option("--json", "as_json", is_flag=True, help="Print the champion as JSON.")
 def rollback(dataset: str | None, to: str | None, why: str, as_json: bool) -> None:
-    """Put an earlier model back to use, in one step.
+    """Switch back to an earlier model.
 
     The model is loaded and tested first. Needs neither a Prefect server nor the database. The
     replaced model is not promoted again until you roll back to it.

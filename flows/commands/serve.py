@@ -25,7 +25,11 @@ DRAIN_S = 8
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option("--dataset", help="The champion's dataset: name or folder.  [default: the only one]")
 def serve(host: str, port: int, dataset: str | None) -> None:

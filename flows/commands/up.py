@@ -6,7 +6,9 @@ from storage.settings import read_settings
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="Of the UI and API.  [default: 4200]")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port of the UI and API.  [default: 4200]"
+)
 def up(port: int | None) -> None:
     """Start the server, a worker and the nightly schedule, and run until Ctrl-C."""
     from flows.prefect_host.defaults import set_prefect_defaults

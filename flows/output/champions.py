@@ -45,6 +45,7 @@ def _in_words(entry: dict[str, Any]) -> dict[str, str]:
         "since": f"{entry['since']:%Y-%m-%d %H:%M:%S} UTC",
         "by": f"{entry['kind']}, {entry['actor']}{why}",
         "files": f"{short_path(Path(entry['folder']))}, digests match",
-        "rollback leads to": entry["rollback_leads_to"] or "nothing: no earlier version differs",
+        "rollback leads to": entry["rollback_leads_to"]
+        or "none: no earlier version has other weights",
         "kept": ", ".join(entry["kept"]),
     }

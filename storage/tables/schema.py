@@ -125,7 +125,7 @@ class Run(Base):
     test_correct: Mapped[int | None] = _column("test images classified correctly", IMAGES)
     test_total: Mapped[int | None] = _column("test images", IMAGES)
     accuracy_low: Mapped[float | None] = _column(
-        "lower bound of the exact two-sided 95 % interval of the accuracy (Clopper-Pearson)", SHARE
+        "lower bound of the exact two-sided 95% interval of the accuracy (Clopper-Pearson)", SHARE
     )
     accuracy_high: Mapped[float | None] = _column("upper bound of the same interval", SHARE)
     test_digest: Mapped[str | None] = _column("of the test images and labels", DIGEST)
@@ -150,7 +150,7 @@ class Run(Base):
     )
     min_recall: Mapped[float | None] = _column("recall required by the gate, per digit", SHARE)
     champion_rule: Mapped[str | None] = _column(
-        "`not-worse`, `better` or `non-inferior`", category=True
+        "how the challenger must compare with the champion", category=True
     )
     margin: Mapped[int | None] = _column(
         "how far `non-inferior` lets the run fall behind the best champion so far", IMAGES
@@ -166,7 +166,7 @@ class Run(Base):
         "the pointer's generation after this promotion; empty unless promoted"
     )
     architecture: Mapped[str] = _column(
-        "`mlp`, `cnn` or the `package.module:function` that builds the network", category=True
+        "the network, or the `package.module:function` that builds it", category=True
     )
     epochs: Mapped[int] = _column("passes over the training images, as requested")
     batch_size: Mapped[int] = _column("per optimizer step", IMAGES)
@@ -181,7 +181,7 @@ class Run(Base):
     train_total: Mapped[int | None] = _column("training images", IMAGES)
     fit_s: Mapped[float | None] = _column("duration of all epochs", SECONDS)
     source: Mapped[str] = _column(
-        "the data that was loaded: `mnist`, `mnist-5k` or a folder (`--dataset`)", category=True
+        "the data that was loaded (`--dataset`): its name, or a folder", category=True
     )
     data_digest: Mapped[str | None] = _column("of all images and labels", DIGEST)
     duplicates: Mapped[int | None] = _column(
@@ -195,7 +195,7 @@ class Run(Base):
     label_drift: Mapped[float | None] = _column("the same distance for the labels", "0 to 1")
     corrections: Mapped[bool | None] = _column("whether the run trained on corrections")
     corrections_share: Mapped[float | None] = _column(
-        "largest share of an epoch's images that may be corrections", "share, 0 to 0.5"
+        "largest share of an epoch's images that may be corrections", SHARE
     )
     corrections_used: Mapped[int | None] = _column("different corrections trained on", IMAGES)
     corrections_dropped: Mapped[int | None] = _column(

@@ -117,7 +117,7 @@ def test_every_table_and_heading_of_the_report_has_blank_lines_around_it(reporte
 
 def test_the_report_says_where_the_run_comes_from_and_what_to_do(reported) -> None:
     text = reported(measured(evaluation(90, 0.12345)))
-    assert "used for 1 decision(s)" in text
+    assert "decisions so far: 1;" in text
     assert "360 training images, 1,234 duplicates, `efefefefefef` |" in text
     assert "| drift from the champion's data | pixels 0.123, labels none |" in text
     assert "learning rate 0.001, seed 7 |" in text
@@ -166,7 +166,7 @@ def test_the_champion_stands_beside_the_challenger_with_the_change_in_both_direc
     assert lines[table + 2 : table + 5] == [
         "| accuracy | 0.9000 | 0.8900 | +0.0100 |",
         "| loss | 0.1235 | 0.2346 | -0.1111 |",
-        "| correct, the other wrong | 1,020 | 1,011 | +9 |",
+        "| correct where the other is wrong | 1,020 | 1,011 | +9 |",
     ]
 
 

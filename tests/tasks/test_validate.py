@@ -13,7 +13,7 @@ from storage.errors import InvalidDataError
 from tasks.data.dataset import Dataset, digest
 from tasks.data.idx import FILES
 from tasks.load import load
-from tasks.validate import MIN_SHARE, DataCheck, validate
+from tasks.validate import MIN_IMAGES, DataCheck, validate
 
 MAX_DRIFT = 0.2
 
@@ -274,9 +274,12 @@ def test_good_data_passes_and_is_left_as_it_is(few: Dataset, labels: type) -> No
     assert digest(*arrays) == few.digest
 
 
+def test_each_digit_needs_ten_training_and_five_test_images() -> None:
+    assert MIN_IMAGES == {"training": 10, "test": 5}
+
+
 def test_a_larger_set_needs_a_share_of_each_digit_not_only_ten_images(mnist_5k: Dataset) -> None:
-    floor = int(MIN_SHARE * 3700)
-    assert floor > 10
+    floor = 74  # 2 % of 3,700 images
     with pytest.raises(InvalidDataError, match=f"received {floor - 20} of 4$"):
         validate.fn(without("train", 4, floor - 20)(mnist_5k), None, MAX_DRIFT)
     assert validate.fn(without("train", 4, floor)(mnist_5k), None, MAX_DRIFT).duplicates == 0

@@ -12,7 +12,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create ``runs`` with the constraints that hold for every row, whoever writes it."""
+    """Create ``runs`` with the constraints that hold for every row."""
     op.create_table(
         "runs",
         sa.Column("run_id", sa.String, primary_key=True),
