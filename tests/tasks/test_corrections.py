@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 from collections.abc import Callable
 
@@ -115,11 +116,12 @@ def test_another_seed_leaves_others_of_a_flood_out_and_the_same_seed_the_same(ad
 def test_a_correction_in_the_test_set_or_contradicting_the_training_set_is_dropped(added, dataset):
     images = np.concatenate([dataset.test_images[:3], dataset.train_images[:4], pictures(5, 3)])
     labels = np.concatenate([np.full(3, 7), dataset.train_labels[:4], np.full(5, 1)])
-    labels[4] = (labels[4] + 1) % 10
+    labels[4] += 1
+    labels[5] -= 1
     corrected = added(rows(images, labels), dataset, share=0.1, seed=0)
 
-    assert corrected.dropped == 4
-    for image in (*dataset.test_images[:3], dataset.train_images[1]):
+    assert corrected.dropped == 5
+    for image in (*dataset.test_images[:3], *dataset.train_images[1:3]):
         assert contains(corrected.dataset.train_images[1000:], image) == 0
         assert contains(corrected.dataset.field_images, image) == 0
 
@@ -163,4 +165,10 @@ def test_without_the_parameter_none_are_read(new_recipe, settings, engine, datas
         assert run.corrections() is None
         found = run.note(add_corrections.fn(dataset, run.corrections(), new_recipe()))
     assert found.dataset is dataset
+    assert (found.used, found.dropped, found.columns()) == (0, 0, {})
     assert run.row().corrections_used is None
+
+
+def test_what_became_of_the_corrections_cannot_be_changed(dataset):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Corrected(dataset).used = 3
