@@ -3,13 +3,18 @@
 From these declarations come the checks, the options of ``digits retrain``, and the bounds and
 descriptions in Prefect's form. A new parameter needs its type and field here, one line in the
 flow's signature, and a column.
+
+Pydantic makes the form from the types, but is not imported here: the checks below answer in one
+line each, and a command that only looks at a recipe need not wait for it.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from annotated_types import Interval
 
 from storage.errors import InvalidParameterError
 
@@ -23,23 +28,8 @@ class Help:
     text: str
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], Any]) -> Any:
-        """Add the line to the form. Pydantic calls this; it need not be imported here."""
+        """Add the line to the form."""
         return handler(schema) | {"description": self.text}
-
-
-@dataclass(frozen=True)
-class Between:
-    """The smallest and the largest number that a parameter may have, both allowed."""
-
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"from {self.low:g} to {self.high}"
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        """Add the bounds to the form."""
-        return handler(source) | {"ge": self.low, "le": self.high}
 
 
 @dataclass(frozen=True)
@@ -123,17 +113,17 @@ Architecture = Annotated[
         " own function that takes the recipe and returns a compiled Keras model."
     ),
 ]
-Epochs = Annotated[int, Between(1, 1000), Help("Passes over the training images.")]
-BatchSize = Annotated[int, Between(1, 65536), Help("Images per step of the optimizer.")]
-LearningRate = Annotated[float, Between(1e-6, 1), Help("Step size of the optimizer.")]
+Epochs = Annotated[int, Interval(ge=1, le=1000), Help("Passes over the training images.")]
+BatchSize = Annotated[int, Interval(ge=1, le=65536), Help("Images per step of the optimizer.")]
+LearningRate = Annotated[float, Interval(ge=1e-6, le=1), Help("Step size of the optimizer.")]
 Seed = Annotated[
     int,
-    Between(0, 2**32 - 1),
+    Interval(ge=0, le=2**32 - 1),
     Help("Sets the initial weights and the order of the images; random by default."),
 ]
 MinAccuracy = Annotated[
     float,
-    Between(0, 1),
+    Interval(ge=0, le=1),
     Help(f"Share of the test images that must be correct; {_own('min_accuracy')}."),
 ]
 Confident = Annotated[
@@ -141,7 +131,7 @@ Confident = Annotated[
 ]
 MinRecall = Annotated[
     float,
-    Between(0, 1),
+    Interval(ge=0, le=1),
     Help(f"Share of each digit's test images that must be found; {_own('min_recall')}."),
 ]
 ChampionRule = Annotated[
@@ -150,18 +140,18 @@ ChampionRule = Annotated[
 ]
 Margin = Annotated[
     int,
-    Between(0, 100_000),
+    Interval(ge=0, le=100_000),
     Help("How many test images a non-inferior challenger may fall short of the best champion."),
 ]
 MaxDrift = Annotated[
     float,
-    Between(0, 1),
+    Interval(ge=0, le=1),
     Help("Largest Jensen-Shannon distance of the training data from the champion's."),
 ]
 Corrections = Annotated[bool, Help("Train on people's corrections.")]
 CorrectionsShare = Annotated[
     float,
-    Between(0, 0.5),
+    Interval(ge=0, le=0.5),
     Help("Largest share of an epoch's images that may be corrections."),
 ]
 
@@ -234,7 +224,7 @@ class Parameter:
         default: None if it is filled in from the dataset, or drawn.
         help: One line.
         choices: All values that it may have; empty where there are others.
-        bounds: The smallest and largest value, both allowed.
+        bounds: The smallest and largest number, both allowed.
         pattern: What a text must match.
     """
 
@@ -243,14 +233,15 @@ class Parameter:
     default: Any
     help: str
     choices: tuple[str, ...]
-    bounds: Between | None
+    bounds: tuple[float, float] | None
     pattern: Pattern | None
 
     @property
     def expected(self) -> str:
         """What it accepts, in words."""
         if self.bounds:
-            return f"a {'whole ' if self.kind is int else ''}number {self.bounds}"
+            low, high = self.bounds
+            return f"a {'whole ' if self.kind is int else ''}number from {low:g} to {high}"
         if self.pattern:
             return self.pattern.expected
         if self.choices:
@@ -262,7 +253,7 @@ class Parameter:
         if not issubclass(type(value), (int, float) if self.kind is float else self.kind):
             return False
         if self.bounds:
-            return bool(self.bounds.low <= value <= self.bounds.high)
+            return bool(self.bounds[0] <= value <= self.bounds[1])
         if self.pattern:
             return bool(re.fullmatch(self.pattern.regex, value))
         return value in self.choices or not self.choices
@@ -279,19 +270,20 @@ class Parameter:
 @cache
 def parameters() -> tuple[Parameter, ...]:
     """The fields of ``Recipe``, in order."""
-    return tuple(_parameter(field.name, field.type, field.default) for field in fields(Recipe))
+    return tuple(_parameter(field) for field in fields(Recipe))
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
-    kind, *marks = get_args(annotation)
-    found = {type(mark): mark for mark in marks}
+def _parameter(field: Field[Any]) -> Parameter:
+    kind, *marks = get_args(field.type)
+    found: dict[type, Any] = {type(mark): mark for mark in marks}
+    interval = found.get(Interval)
     choices = get_args(kind) if get_origin(kind) is Literal else ()
     return Parameter(
-        name=name,
-        kind=type(choices[0]) if choices else kind,
-        default=None if default is MISSING else default,
+        name=field.name,
+        kind=str if choices else kind,
+        default=None if field.default is MISSING else field.default,
         help=found[Help].text,
         choices=choices,
-        bounds=found.get(Between),
+        bounds=(interval.ge, interval.le) if interval else None,
         pattern=found.get(Pattern),
     )

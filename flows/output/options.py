@@ -27,12 +27,11 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _option(parameter: Parameter) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     flag = parameter.name.replace("_", "-")
+    bounds = " From {:g} to {}.".format(*parameter.bounds) if parameter.bounds else ""
     return click.option(
         f"--{flag}/--no-{flag}" if parameter.kind is bool else f"--{flag}",
         type=click.Choice(parameter.choices) if parameter.choices else parameter.kind,
         default=parameter.default,
         show_default=parameter.default is not None,
-        help=f"{parameter.help} F{str(parameter.bounds)[1:]}."
-        if parameter.bounds
-        else parameter.help,
+        help=parameter.help + bounds,
     )

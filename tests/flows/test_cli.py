@@ -109,8 +109,7 @@ def test_the_command_the_flow_and_its_form_take_what_the_recipe_declares():
         # One that may be left open has two types, of which the second is null.
         declared = entry.get("anyOf", [entry])[0]
         if parameter.bounds:
-            bounds = (declared["minimum"], declared["maximum"])
-            assert bounds == (parameter.bounds.low, parameter.bounds.high)
+            assert parameter.bounds == (declared["minimum"], declared["maximum"])
         assert declared.get("enum", []) == list(parameter.choices)
         assert declared.get("pattern") == (parameter.pattern and parameter.pattern.regex)
 

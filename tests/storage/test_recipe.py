@@ -94,7 +94,8 @@ def test_every_parameter_says_what_it_is_in_one_line(parameter: Parameter) -> No
 def test_a_number_is_accepted_only_between_its_bounds(parameter: Parameter, value: Any) -> None:
     kind = int if parameter.kind is int else (int, float)
     assert parameter.bounds
-    inside = isinstance(value, kind) and parameter.bounds.low <= value <= parameter.bounds.high
+    low, high = parameter.bounds
+    inside = isinstance(value, kind) and low <= value <= high
     if inside:
         parameter.check(value)
     else:
@@ -109,14 +110,14 @@ def test_a_number_is_accepted_only_between_its_bounds(parameter: Parameter, valu
 def test_the_ends_of_the_bounds_are_allowed_and_what_lies_beyond_is_not(
     new_recipe: Callable[..., Recipe], parameter: Parameter
 ) -> None:
-    bounds = parameter.bounds
-    assert bounds
+    assert parameter.bounds
+    low, high = parameter.bounds
     step = 1 if parameter.kind is int else 1e-9
     usual = {"champion_rule": "non-inferior"}
-    for value in (bounds.low, bounds.high):
+    for value in (low, high):
         made = new_recipe(**usual, **{parameter.name: parameter.kind(value)})
         assert getattr(made, parameter.name) == value
-    for value in (bounds.low - step, bounds.high + step, math.nan, None, "1"):
+    for value in (low - step, high + step, math.nan, None, "1"):
         with pytest.raises(InvalidParameterError, match=f"^{parameter.name}: expected "):
             new_recipe(**usual, **{parameter.name: value})
 

@@ -83,7 +83,7 @@ def values_of(parameter: Parameter) -> st.SearchStrategy[Any]:
     """Any value that a parameter may have."""
     if parameter.bounds:
         numbers = st.integers if parameter.kind is int else st.floats
-        return numbers(parameter.bounds.low, parameter.bounds.high)
+        return numbers(*parameter.bounds)
     if parameter.pattern:
         return st.from_regex(parameter.pattern.regex, fullmatch=True)
     if parameter.name == "dataset":
