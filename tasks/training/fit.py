@@ -16,7 +16,7 @@ order. What was measured, and what was tried and not kept: docs/decisions.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -168,30 +168,21 @@ def _fit_with_keras(
             accuracy = _accuracy(model, examples)
         on_epoch_end(float(logs["loss"]), float(accuracy))
 
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=report)
-    batches = _Batches(examples, batch_size, shuffler)
-    model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[callback])
+    def batches() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        while True:
+            order = shuffler.permutation(len(examples))
+            for start in range(0, len(examples), batch_size):
+                batch = examples[order[start : start + batch_size]]
+                yield batch.inputs, batch.targets
 
-
-class _Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """The examples batch by batch, in a new order each epoch."""
-
-    def __init__(self, examples: Examples, batch_size: int, shuffler: np.random.Generator) -> None:
-        super().__init__()
-        self._examples, self._batch_size, self._shuffler = examples, batch_size, shuffler
-        # Keras reads some batches before the first epoch begins.
-        self._order = np.arange(len(examples))
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._examples) / self._batch_size)
-
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        start = index * self._batch_size
-        batch = self._examples[self._order[start : start + self._batch_size]]
-        return batch.inputs, batch.targets
-
-    def on_epoch_begin(self) -> None:
-        self._order = self._shuffler.permutation(len(self._examples))
+    model.fit(
+        batches(),
+        epochs=epochs,
+        steps_per_epoch=math.ceil(len(examples) / batch_size),
+        shuffle=False,
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=report)],
+    )
 
 
 def _accuracy(model: keras.Model, examples: Examples) -> float:
