@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from storage.errors import DatasetNotFoundError, DatasetUnavailableError, InvalidDataError
 from storage.recipe import DATASET_CHOICES
 
-Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+Bytes = NDArray[np.uint8]
+Arrays = tuple[Bytes, Bytes, Bytes, Bytes]
 
 IMAGES_MAGIC = 0x00000803
 LABELS_MAGIC = 0x00000801
@@ -23,10 +24,7 @@ FILES = {
 
 
 def find_files(folder: Path) -> dict[str, Path]:
-    """Find the four files of a dataset, each plain or with ``.gz``.
-
-    Returns:
-        Paths by the keys of FILES.
+    """Find the four files of a dataset, each plain or with ``.gz``, by the keys of FILES.
 
     Raises:
         DatasetNotFoundError: If the folder or one of its files is missing.
@@ -51,13 +49,7 @@ def find_files(folder: Path) -> dict[str, Path]:
 
 
 def read_all(files: dict[str, Path]) -> Arrays:
-    """Read the four files of a dataset.
-
-    Args:
-        files: Paths by the keys of FILES.
-
-    Returns:
-        Training images and labels, test images and labels; see ``read_images``, ``read_labels``.
+    """Read training images and labels, test images and labels from what ``find_files`` found.
 
     Raises:
         DatasetUnavailableError: If a file was replaced while it was read: its labels might
@@ -87,35 +79,23 @@ def _state(files: dict[str, Path]) -> list[tuple[int, ...]]:
     return [(stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
 
 
-def read_images(path: Path) -> NDArray[np.uint8]:
-    """Read an IDX file of images.
-
-    Args:
-        path: The file, plain or with ``.gz``.
-
-    Returns:
-        uint8, shape (n, 28, 28), read-only; 0 is paper, 255 is ink.
+def read_images(path: Path) -> Bytes:
+    """Read an IDX file of images: uint8, shape (n, 28, 28), read-only; 0 is paper, 255 is ink.
 
     Raises:
         InvalidDataError: If it is not a complete IDX file of 28 x 28 images.
     """
-    array = _read(path, IMAGES_MAGIC, 3)
-    if array.shape[1:] != (28, 28):
-        rows, columns = array.shape[1:]
+    images = _read(path, IMAGES_MAGIC, 3)
+    _, rows, columns = images.shape
+    if (rows, columns) != (28, 28):
         raise InvalidDataError(
             f"{path}: expected images of 28 x 28 pixels, received {rows} x {columns}"
         )
-    return array
+    return images
 
 
-def read_labels(path: Path) -> NDArray[np.uint8]:
-    """Read an IDX file of labels.
-
-    Args:
-        path: The file, plain or with ``.gz``.
-
-    Returns:
-        uint8, shape (n,), read-only.
+def read_labels(path: Path) -> Bytes:
+    """Read an IDX file of labels: uint8, shape (n,), read-only.
 
     Raises:
         InvalidDataError: If it is not a complete IDX file of labels.
@@ -123,8 +103,15 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
     return _read(path, LABELS_MAGIC, 1)
 
 
-def _read(path: Path, magic: int, dimensions: int) -> NDArray[np.uint8]:
-    content = _content(path)
+def _read(path: Path, magic: int, dimensions: int) -> Bytes:
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidDataError(
+            f"{path}: expected a readable IDX file, received: {error}; copy it again"
+        ) from error
     start = 4 + 4 * dimensions
     if len(content) < start:
         raise InvalidDataError(
@@ -145,25 +132,12 @@ def _read(path: Path, magic: int, dimensions: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError, zlib.error) as error:
-        raise InvalidDataError(
-            f"{path}: expected a readable IDX file, received: {error}; copy it again"
-        ) from error
-
-
 def write_images(path: Path, content: bytes) -> None:
     """Write images of 28 x 28 pixels, one byte each, as an IDX file."""
-    _write(path, [IMAGES_MAGIC, len(content) // 784, 28, 28], content)
+    header = np.array([IMAGES_MAGIC, len(content) // 784, 28, 28], ">u4")
+    path.write_bytes(header.tobytes() + content)
 
 
 def write_labels(path: Path, content: bytes) -> None:
     """Write labels, one byte each, as an IDX file."""
-    _write(path, [LABELS_MAGIC, len(content)], content)
-
-
-def _write(path: Path, header: list[int], content: bytes) -> None:
-    path.write_bytes(np.array(header, ">u4").tobytes() + content)
+    path.write_bytes(np.array([LABELS_MAGIC, len(content)], ">u4").tobytes() + content)
