@@ -27,12 +27,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class FieldScore:
-    """A model's result on the field set.
-
-    Args:
-        correct: Images right.
-        total: Images, at least 1.
-    """
+    """Images of the field set that a model gets right, of at least one."""
 
     correct: int
     total: int
@@ -67,11 +62,7 @@ class Score:
 
 @dataclass(frozen=True)
 class NotScored:
-    """A stored model without a score: a failure never becomes a number.
-
-    Args:
-        reason: Why, in one line.
-    """
+    """A stored model without a score, and why, in one line: a failure never becomes a number."""
 
     reason: str
 
@@ -124,37 +115,25 @@ class Measurements:
 
     def columns(self) -> dict[str, object]:
         """Columns of ``runs``; None for what is not finite, or was counted from it."""
-        found: dict[str, object] = dict.fromkeys(MEASURED)
-        found["test_digest"] = self.test_digest
-        if self.compared_with:
-            found["champion_version"] = self.compared_with.version
-        evaluation = self.recorded
-        if evaluation:
-            low, high = interval(evaluation.correct, evaluation.total)
-            found |= {
-                "test_loss": evaluation.loss,
-                "test_accuracy": evaluation.correct / evaluation.total,
-                "test_correct": evaluation.correct,
-                "test_total": evaluation.total,
-                "accuracy_low": low,
-                "accuracy_high": high,
-                "field_correct": _field_correct(self.challenger),
-            }
-        champion = usable(self.champion)
-        if isinstance(champion, Score):
-            found["champion_correct"] = champion.evaluation.correct
-            found["champion_field_correct"] = _field_correct(champion)
-            if evaluation and self.pairs:
-                found["only_challenger_correct"] = self.pairs.only_challenger
-                found["only_champion_correct"] = self.pairs.only_champion
-        return found
-
-
-MEASURED = (
-    "test_loss", "test_accuracy", "test_correct", "test_total", "accuracy_low", "accuracy_high",
-    "field_correct", "champion_version", "champion_correct", "champion_field_correct",
-    "only_challenger_correct", "only_champion_correct",
-)  # fmt: skip
+        evaluation, champion = self.recorded, usable(self.champion)
+        low, high = interval(evaluation.correct, evaluation.total) if evaluation else (None, None)
+        champion_correct = champion.evaluation.correct if isinstance(champion, Score) else None
+        compared = self.pairs if evaluation and isinstance(champion, Score) else None
+        return {
+            "test_digest": self.test_digest,
+            "test_loss": evaluation and evaluation.loss,
+            "test_accuracy": evaluation and evaluation.correct / evaluation.total,
+            "test_correct": evaluation and evaluation.correct,
+            "test_total": evaluation and evaluation.total,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "field_correct": evaluation and _field_correct(self.challenger),
+            "champion_version": self.compared_with and self.compared_with.version,
+            "champion_correct": champion_correct,
+            "champion_field_correct": _field_correct(champion),
+            "only_challenger_correct": compared and compared.only_challenger,
+            "only_champion_correct": compared and compared.only_champion,
+        }
 
 
 def usable(score: Score | NotScored | None) -> Score | NotScored:
