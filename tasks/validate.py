@@ -133,13 +133,12 @@ def _check_content(part: str, images: NDArray[np.uint8], labels: NDArray[np.inte
 
 def _described(array: NDArray[Any]) -> str:
     text = f"{array.dtype} of shape {array.shape}"
-    if array.size and np.issubdtype(array.dtype, np.number):
-        missing = int(np.isnan(array).sum())
-        text += (
-            f" from {np.nanmin(array):g} to {np.nanmax(array):g}" if missing < array.size else ""
-        )
-        text += f", {missing:,} of them NaN" if missing else ""
-    return text
+    if not (array.size and np.issubdtype(array.dtype, np.number)):
+        return text
+    missing = int(np.isnan(array).sum())
+    if missing < array.size:
+        text += f" from {np.nanmin(array):g} to {np.nanmax(array):g}"
+    return f"{text}, {missing:,} of them NaN" if missing else text
 
 
 def _check_repetitions(
@@ -182,35 +181,26 @@ def _describe(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Statist
     return {name: np.round(shares, 6).tolist() for name, shares in found.items()}
 
 
-def _comparable(statistics: Statistics, reference: Statistics) -> bool:
-    """Whether the two describe the same things; those of two releases may not."""
-    return {k: len(v) for k, v in statistics.items()} == {k: len(v) for k, v in reference.items()}
-
-
-def _drift(statistics: Statistics, reference: Statistics) -> dict[str, float]:
-    """Jensen-Shannon distances to base 2: 0 for the same distribution, 1 for nothing shared.
-
-    Lin, Divergence measures based on the Shannon entropy, IEEE Transactions on Information
-    Theory 37 (1991), 145-151.
-    """
-    from scipy.spatial.distance import jensenshannon
-
-    return {
-        name: float(jensenshannon(shares, reference[name], base=2))
-        for name, shares in statistics.items()
-    }
-
-
 def _check_drift(
     statistics: Statistics, reference: Statistics | None, max_drift: float
 ) -> tuple[float | None, float | None]:
-    """Drift of pixels and of labels; both None where it cannot be measured."""
+    """Drift of pixels and of labels; both None where it cannot be measured.
+
+    Jensen-Shannon distances to base 2: 0 for the same distribution, 1 for nothing shared.
+    Lin, Divergence measures based on the Shannon entropy, IEEE Transactions on Information
+    Theory 37 (1991), 145-151.
+    """
     if reference is None:
         return None, None
-    if not _comparable(statistics, reference):
+    if _sizes(statistics) != _sizes(reference):  # those of two releases may differ
         log.warning("drift cannot be measured: the champion's data was described differently")
         return None, None
-    drift = _drift(statistics, reference)
+    from scipy.spatial.distance import jensenshannon
+
+    drift = {
+        name: float(jensenshannon(shares, reference[name], base=2))
+        for name, shares in statistics.items()
+    }
     pixel_drift, label_drift = max(drift["grey levels"], drift["ink"]), drift["labels"]
     log.info("drift from the champion's data: pixels %.3f, labels %.3f", pixel_drift, label_drift)
     far = {name: distance for name, distance in drift.items() if not distance <= max_drift}
@@ -222,3 +212,7 @@ def _check_drift(
             " if the change is intended"
         )
     return pixel_drift, label_drift
+
+
+def _sizes(statistics: Statistics) -> dict[str, int]:
+    return {name: len(shares) for name, shares in statistics.items()}
