@@ -17,11 +17,7 @@ EVENTS = {Status.PROMOTED: "model.promoted", Status.REJECTED: "model.rejected"}
 
 @task(cache_policy=NO_CACHE)
 def announce(row: Run) -> None:
-    """Name and tag the flow run after its outcome, and emit its event.
-
-    Args:
-        row: The run's, closed.
-    """
+    """Name and tag the flow run after the outcome in its closed row, and emit its event."""
     if flow_run.id:
         with get_client(sync_client=True) as client:
             tags = {*flow_run.tags, row.status, row.dataset, row.architecture}

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 def build(recipe: Recipe) -> keras.Model:
     """Make a compiled network with fresh weights.
 
-    Args:
-        recipe: Gives architecture, learning rate and seed.
-
     Returns:
         Takes float32 of shape (n, 784) in [0, 1], returns float32 of shape (n, 10):
         the probability of each digit.

@@ -37,14 +37,10 @@ log = logging.getLogger("digits")
 def compare(
     store: ModelStore, candidate: Candidate, dataset: Dataset, trained: Evaluation, recipe: Recipe
 ) -> Measurements:
-    """Score the stored bytes of challenger and champion on the whole test set.
+    """Score the stored bytes of challenger and champion on the whole test set and the field set.
 
-    Args:
-        store: Holds both.
-        candidate: The challenger.
-        dataset: Its test images and its field set are scored.
-        trained: The challenger in memory, which the stored one must be faithful to.
-        recipe: Its champion rule decides whether the best champion so far is scored too.
+    The champion rule non-inferior needs the score of the best champion so far too. ``trained`` is
+    the challenger in memory, which the stored one must be faithful to.
     """
     with_best = recipe.champion_rule == "non-inferior"
     while True:

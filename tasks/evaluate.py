@@ -20,12 +20,7 @@ log = logging.getLogger("digits")
 
 @task(cache_policy=NO_CACHE)
 def evaluate(model: keras.Model, examples: Examples) -> Evaluation:
-    """Measure loss and confusion on the test examples.
-
-    Args:
-        model: Trained.
-        examples: The test set; only the gate may use it.
-    """
+    """Measure loss and confusion on the test examples, for the gate alone."""
     predicted = model.predict(examples.inputs, batch_size=1000, verbose=0)
     evaluation = loss_and_confusion(predicted, examples.labels)
     log.info(

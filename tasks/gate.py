@@ -27,12 +27,7 @@ OTHER_RULE = "choose another champion rule"
 
 @task(cache_policy=NO_CACHE)
 def gate(measurements: Measurements, recipe: Recipe) -> Decision:
-    """Decide whether the challenger may become the champion; if in doubt, it may not.
-
-    Args:
-        measurements: Of challenger and champion, on the whole test set.
-        recipe: Its thresholds and its champion rule.
-    """
+    """Decide whether the challenger may become the champion; if in doubt, it may not."""
     challenger = measurements.challenger
     if isinstance(challenger, NotScored):
         unscored = Rule("scored", "a stored model that answers", challenger.reason, passed=False)

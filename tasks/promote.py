@@ -18,11 +18,7 @@ def promote(
 ) -> Outcome | None:
     """Make the candidate the champion if the gate accepted it; otherwise remove it.
 
-    Args:
-        store: Holds both.
-        candidate: The challenger.
-        seen: The pointer to the champion it was compared with.
-        decision: The gate's.
+    ``seen`` is the pointer to the champion it was compared with.
 
     Returns:
         How the run ends; None if the champion changed in the meantime, so that the challenger

@@ -26,13 +26,7 @@ def report(
 ) -> None:
     """Write the report to a file, and the artifacts ``report-NAME`` and ``leaderboard-NAME``.
 
-    Args:
-        row: The run's, closed.
-        newest: The newest rows of the same name, newest first.
-        dataset: Its test images are shown where the model is wrong.
-        curve: The learning curve.
-        measurements: What the gate decided from.
-        folder: Where the file goes.
+    The run's row is closed; ``newest`` has the rows of its name, newest first.
     """
     text = report_text(row, curve, measurements, dataset.test_images)
     folder.mkdir(parents=True, exist_ok=True)

@@ -60,12 +60,7 @@ def stage(
     The golden batch is training images with the probabilities Keras gives them, so that anyone
     who loads the stored model can check that it still answers the same.
 
-    Args:
-        store: Where to.
-        run_id: Names the candidate.
-        model: Trained.
-        dataset: Its training images are in the golden batch.
-        origin: What the manifest says about the model's origin; see ``origin_of``.
+    The manifest says what ``origin_of`` returns.
 
     Raises:
         ModelStoreError: If the files cannot be written; nothing is left behind.

@@ -54,10 +54,7 @@ class LearningCurve:
 def train(model: keras.Model, examples: Examples, recipe: Recipe) -> LearningCurve:
     """Fit the model in place.
 
-    Args:
-        model: Compiled.
-        examples: The training examples.
-        recipe: Gives epochs, batch size and seed; the seed determines the order.
+    The recipe's seed determines the order of the examples, a new one each epoch.
 
     Raises:
         TrainingDivergedError: If a loss or a weight is not finite after an epoch.

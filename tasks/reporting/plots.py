@@ -77,12 +77,7 @@ def confusion_matrix(evaluation: Evaluation) -> str:
 
 
 def contact_sheet(images: NDArray[np.uint8], mistakes: Sequence[Mistake]) -> str:
-    """The test images that the model got wrong with the highest confidence.
-
-    Args:
-        images: uint8, shape (n, 28, 28): the test images.
-        mistakes: The most confident first, at least one.
-    """
+    """The test images (uint8, shape (n, 28, 28)) of at least one mistake, in the order given."""
     columns, across, down = 8, 36, 46  # in image pixels, with room for the caption
     rows = -(-len(mistakes) // columns)
     figure = _figure(7.2, 7.2 * rows * down / (columns * across), left=0, right=1, bottom=0, top=1)

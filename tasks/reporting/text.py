@@ -19,13 +19,9 @@ log = logging.getLogger("digits")
 def report_text(
     run: Run, curve: LearningCurve, measurements: Measurements, test_images: NDArray[np.uint8]
 ) -> str:
-    """The report in Markdown, with its pictures embedded.
+    """The report in Markdown, with its pictures embedded; the most confident mistakes are shown.
 
-    Args:
-        run: The row of the run.
-        curve: Its learning curve.
-        measurements: What the gate decided from.
-        test_images: uint8, shape (n, 28, 28); the most confident mistakes are shown.
+    ``test_images`` is uint8, shape (n, 28, 28).
     """
     evaluation, champion = measurements.evaluation, usable(measurements.champion)
     stored = measurements.challenger
@@ -43,11 +39,7 @@ def report_text(
 
 
 def leaderboard_text(rows: Sequence[Run]) -> str:
-    """The newest runs of a name in Markdown, the most accurate first.
-
-    Args:
-        rows: Newest first.
-    """
+    """The newest runs of a name in Markdown, the most accurate first; ``rows`` are newest first."""
     measured = [row for row in rows if row.test_accuracy is not None]
     measured.sort(key=lambda row: (-(row.test_accuracy or 0), row.test_loss or 0))
     return _render("leaderboard.md.jinja", rows=rows, measured=measured)

@@ -38,11 +38,7 @@ def interval(correct: int, total: int) -> tuple[float, float]:
     """The exact two-sided 95% confidence interval of an accuracy.
 
     Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of
-    the binomial, Biometrika 26 (1934), 404-413.
-
-    Args:
-        correct: Images right.
-        total: Images, more than 0.
+    the binomial, Biometrika 26 (1934), 404-413. ``total`` must be above 0.
     """
     from scipy.stats import binomtest
 
@@ -53,16 +49,11 @@ def interval(correct: int, total: int) -> tuple[float, float]:
 def mcnemar(only_challenger: int, only_champion: int) -> float:
     """One-sided exact p-value: the probability of so many wins for the challenger by chance.
 
+    A win is an image that only one of the two gets right.
     McNemar, Note on the sampling error of the difference between correlated proportions or
     percentages, Psychometrika 12 (1947), 153-157; exact, by the binomial distribution.
-
-    Args:
-        only_challenger: Images only the challenger gets right.
-        only_champion: Images only the champion gets right.
     """
     from scipy.stats import binomtest
 
     pairs = only_challenger + only_champion
-    if not pairs:
-        return 1.0
-    return float(binomtest(only_challenger, pairs, alternative="greater").pvalue)
+    return float(binomtest(only_challenger, pairs, alternative="greater").pvalue) if pairs else 1.0

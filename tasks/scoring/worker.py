@@ -57,14 +57,10 @@ def score_models(
     field_images: NDArray[np.uint8],
     field_labels: NDArray[np.uint8],
 ) -> Answer:
-    """Score each model on the same images.
+    """Score each model, named CHALLENGER, CHAMPION or BEST, on the same images.
 
-    Args:
-        models: By CHALLENGER, CHAMPION or BEST.
-        images: uint8, shape (n, 28, 28): the test set.
-        labels: Integers, shape (n,), 0 to 9.
-        field_images: uint8, shape (k, 28, 28): the field set; k may be 0.
-        field_labels: Integers, shape (k,), 0 to 9.
+    Images are uint8, shape (n, 28, 28), labels integers, shape (n,), 0 to 9. The field set may be
+    empty.
     """
     scores: dict[str, Score | NotScored] = {}
     right = {}
