@@ -38,14 +38,15 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
     from flows.output.formats import print_json
     from flows.prefect_host.in_process import run_flow
     from tasks.data.sources import check_dataset, resolve
-    from tasks.training.custom import check_architecture
+    from tasks.training.custom import import_function
 
     original = None if like is None else find_run(like)
     if original is not None:
         parameters |= _repeated(original, context)
     recipe = resolve(**parameters)
     check_dataset(recipe.dataset)
-    check_architecture(recipe.architecture)
+    if ":" in recipe.architecture:
+        import_function(recipe.architecture)
     runs = open_runs()
     runs.check_writable()
 

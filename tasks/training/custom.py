@@ -23,16 +23,6 @@ if TYPE_CHECKING:
     import keras
 
 
-def check_architecture(architecture: str) -> None:
-    """Check that a function can be imported, before anything is started.
-
-    Raises:
-        InvalidParameterError: If it cannot.
-    """
-    if ":" in architecture:
-        import_function(architecture)
-
-
 def import_function(architecture: str) -> Callable[[Recipe], Any]:
     """Import the function that ``package.module:function`` names.
 
