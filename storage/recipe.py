@@ -34,13 +34,7 @@ class Help:
 
 @dataclass(frozen=True)
 class Pattern:
-    """What a text must match.
-
-    Args:
-        regex: Matched against the whole text.
-        expected: The same in words.
-        advice: What to do about a text that does not match.
-    """
+    """What the whole of a text must match, the same in words, and advice if it does not."""
 
     regex: str
     expected: str

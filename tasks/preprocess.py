@@ -46,13 +46,9 @@ class Examples:
 
 @task(cache_policy=NO_CACHE)
 def preprocess(dataset: Dataset) -> tuple[Examples, Examples]:
-    """Flatten the images. Scaling and one-hot encoding wait until a batch is used.
+    """Flatten the images to training and test examples, in the dataset's order.
 
-    Args:
-        dataset: Validated.
-
-    Returns:
-        The training and the test examples, in the dataset's order.
+    Scaling and one-hot encoding wait until a batch is used.
     """
     return (
         Examples(dataset.train_images.reshape(-1, 784), dataset.train_labels),

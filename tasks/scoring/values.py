@@ -10,14 +10,7 @@ from tasks.scoring.statistics import interval
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test image that a model gets wrong.
-
-    Args:
-        index: Position of the image in the test set.
-        true: The digit it shows.
-        predicted: The digit the model answers.
-        probability: The model's probability for that answer, in [0, 1].
-    """
+    """A test image that a model gets wrong: its index, and the answer's probability in [0, 1]."""
 
     index: int
     true: int

@@ -35,12 +35,7 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the process found.
-
-    Args:
-        scores: One for each model of the request, by the same name.
-        pairs: None unless both challenger and champion answered.
-    """
+    """One score for each model of the request; pairs if both challenger and champion answered."""
 
     scores: dict[str, Score | NotScored]
     pairs: Pairs | None = None
