@@ -213,13 +213,10 @@ class Parameter:
     """What the declaration of a field of ``Recipe`` says.
 
     Args:
-        name: The field's.
         kind: ``str``, ``int``, ``float`` or ``bool``.
         default: None if it is filled in from the dataset, or drawn.
-        help: One line.
         choices: All values that it may have; empty where there are others.
         bounds: The smallest and largest number, both allowed.
-        pattern: What a text must match.
     """
 
     name: str
