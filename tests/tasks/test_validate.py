@@ -120,6 +120,14 @@ BAD: dict[str, tuple[Callable[[Dataset], Dataset], str]] = {
         changed(test_images=lambda a: a[:, :27]),
         rf"^test images: {SHAPE}uint8 of shape \(60, 27, 28\)",
     ),
+    "images of a larger size": (
+        changed(test_images=lambda a: np.repeat(a, 2, axis=1)),
+        rf"^test images: {SHAPE}uint8 of shape \(60, 56, 28\)",
+    ),
+    "pixels as truth values": (
+        changed(train_images=lambda a: a > 127),
+        rf"^training images: {SHAPE}bool of shape \(360, 28, 28\)$",
+    ),
     "images with colours": (
         changed(train_images=lambda a: np.repeat(a[..., None], 3, axis=3)),
         rf"^training images: {SHAPE}uint8 of shape \(360, 28, 28, 3\)",
@@ -135,6 +143,10 @@ BAD: dict[str, tuple[Callable[[Dataset], Dataset], str]] = {
     "labels one-hot": (
         changed(train_labels=lambda a: np.eye(10, dtype=np.uint8)[a]),
         rf"^training labels: {LABELS}uint8 of shape \(360, 10\)",
+    ),
+    "a single label": (
+        changed(test_labels=lambda a: np.array(3)),
+        rf"^test labels: {LABELS}int64 of shape \(\) from 3 to 3$",
     ),
     "labels as text": (
         changed(train_labels=lambda a: a.astype(str)),
@@ -167,6 +179,14 @@ BAD: dict[str, tuple[Callable[[Dataset], Dataset], str]] = {
     "a digit missing in training": (
         without("train", 3),
         f"^training set: {OF_EACH.format(10, '0 of 3')}",
+    ),
+    "no zeros in training": (
+        without("train", 0),
+        f"^training set: {OF_EACH.format(10, '0 of 0')}",
+    ),
+    "one digit too few and another just enough": (
+        lambda few: without("train", 7, keep=10)(without("train", 6, keep=9)(few)),
+        f"^training set: {OF_EACH.format(10, '9 of 6')}",
     ),
     "a digit missing in the test set": (
         without("test", 8),
@@ -204,6 +224,13 @@ BAD: dict[str, tuple[Callable[[Dataset], Dataset], str]] = {
     "one image with two labels in the test set": (
         repeated("test", other_label=True),
         r"^test set: expected one label for an image, received 0 and 1 for images 0 and 60,",
+    ),
+    "one image with a smaller label the second time": (
+        changed(
+            train_images=lambda a: np.concatenate([a, a[-1:]]),
+            train_labels=lambda a: np.append(a, 0).astype(np.uint8),
+        ),
+        r"^training set: expected one label for an image, received 9 and 0 for images 359 and 360",
     ),
     "a test image in the training set": (
         leaked,
