@@ -206,8 +206,8 @@ def test_prefects_form_shows_bounds_and_help_also_where_a_value_may_be_left_open
 
 
 def test_the_help_of_a_required_share_names_the_datasets_that_differ() -> None:
-    assert "the dataset's own: 0.97 (mnist-5k 0.9)." in BY_NAME["min_accuracy"].help
-    assert "the dataset's own: 0.8 (mnist-5k 0.7)." in BY_NAME["min_recall"].help
+    assert "default: 0.97, for mnist-5k 0.9." in BY_NAME["min_accuracy"].help
+    assert "default: 0.8, for mnist-5k 0.7." in BY_NAME["min_recall"].help
 
 
 def test_the_parameters_of_a_run_come_from_its_row_without_those_that_are_replaced(
