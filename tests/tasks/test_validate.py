@@ -184,6 +184,10 @@ BAD: dict[str, tuple[Callable[[Dataset], Dataset], str]] = {
         without("train", 0),
         f"^training set: {OF_EACH.format(10, '0 of 0')}",
     ),
+    "no nines in training": (
+        without("train", 9),
+        f"^training set: {OF_EACH.format(10, '0 of 9')}",
+    ),
     "one digit too few and another just enough": (
         lambda few: without("train", 7, keep=10)(without("train", 6, keep=9)(few)),
         f"^training set: {OF_EACH.format(10, '9 of 6')}",
@@ -208,6 +212,10 @@ BAD: dict[str, tuple[Callable[[Dataset], Dataset], str]] = {
         changed(train_images=with_value(11, 0)),
         r"^training images: expected ink on paper, received 1 of one value throughout"
         r" \(the first is image 11\); remove them$",
+    ),
+    "two blank images": (
+        changed(train_images=lambda a: with_value(20, 255)(with_value(11, 0)(a))),
+        r"^training images: expected ink on paper, received 2 of one value .*image 11\)",
     ),
     "an image of one grey": (
         changed(test_images=with_value(9, 77)),
@@ -275,6 +283,14 @@ def test_bad_data_is_refused_with_what_was_expected_and_what_was_found(
         message = str(refused.value)
         assert "\n" not in message
         assert re.search("expected .*received ", message)
+
+
+def test_the_data_is_described_by_shares_of_six_decimals(good: DataCheck) -> None:
+    lengths = {name: len(shares) for name, shares in good.statistics.items()}
+    assert lengths == {"grey levels": 16, "ink": 784, "labels": 10}
+    shares = [share for shares in good.statistics.values() for share in shares]
+    assert all(round(share, 6) == share for share in shares)
+    assert any(round(share, 5) != share for share in shares)
 
 
 @pytest.mark.parametrize("kind", FILE_DAMAGE)
