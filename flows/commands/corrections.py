@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from storage.settings import read_settings
 
 if TYPE_CHECKING:
     from storage.tables.corrections import Corrections
+    from storage.tables.schema import Correction
 
 dataset_option = click.option(
     "--dataset", help="A dataset's name or folder.  [default: the only one with a champion]"
@@ -55,13 +56,13 @@ def list_corrections(dataset: str | None, revoked: bool, html: Path | None, form
         html.write_text(page(rows), encoding="utf-8")
         click.echo(f"{len(rows):,} corrections: {html}")
         return
-    records = [{k: v for k, v in row.as_dict().items() if k != "image"} for row in rows]
     if form:
         from flows.output.formats import print_records
 
+        records = [{k: v for k, v in row.as_dict().items() if k != "image"} for row in rows]
         print_records(records, form)
-    elif records:
-        _print(records)
+    elif rows:
+        _print(rows)
     else:
         click.echo("No corrections yet. Draw digits and correct them: digits serve", err=True)
 
@@ -124,26 +125,18 @@ def _open(dataset: str | None) -> Corrections:
     return Corrections(open_database(settings.database_url), name)
 
 
-def _print(records: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+def _print(rows: Sequence[Correction]) -> None:
+    from rich.table import Column
 
-    from flows.output.display import print_table
+    from flows.output.display import print_rows
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("digest", no_wrap=True)
-    table.add_column("label", justify="right", style="bold")
-    table.add_column("predicted", justify="right", no_wrap=True)
-    for heading in ("version", "corrected", "actor"):
-        table.add_column(heading, no_wrap=True)
-    for record in records:
-        predicted, revoked = record["predicted"], record["revoked_at"]
-        table.add_row(
-            record["digest"][:12],
-            str(record["label"]),
-            "" if predicted is None else str(predicted),
-            record["version"] or "",
-            f"{record['corrected_at']:%Y-%m-%d %H:%M}{', revoked' if revoked else ''}",
-            Text(record["actor"]),
-        )
-    print_table(table)
+    columns = (
+        "digest", Column("label", justify="right", style="bold"),
+        Column("predicted", justify="right"), "version", "corrected", "actor",
+    )  # fmt: skip
+    lines = []
+    for row in rows:
+        corrected = f"{row.corrected_at:%Y-%m-%d %H:%M}{', revoked' if row.revoked_at else ''}"
+        line = row.digest[:12], row.label, row.predicted, row.version, corrected, row.actor
+        lines.append(line)
+    print_rows(columns, lines)

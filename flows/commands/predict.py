@@ -42,7 +42,8 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
     if form:
         print_records(predictions, form)
     else:
-        _print([prediction for prediction in predictions if "error" not in prediction])
+        if len(failed) < len(predictions):
+            _print([prediction for prediction in predictions if "error" not in prediction])
         for prediction in failed:
             click.echo(f"Error: {prediction['file']}: {prediction['error']}", err=True)
     if failed:
@@ -77,25 +78,17 @@ def _predict(champion: Champion, file: str) -> dict[str, Any]:
 
 
 def _print(predictions: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from rich.table import Column
 
-    from flows.output.display import print_table
+    from flows.output.display import print_rows
 
-    if not predictions:
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("file", no_wrap=True)
-    table.add_column("digit", justify="right", style="bold")
-    for heading in ("probability", "runner-up"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("version", no_wrap=True)
-    for prediction in predictions:
-        table.add_row(
-            Text(prediction["file"]),
-            str(prediction["digit"]),
-            f"{prediction['probability']:.4f}",
-            f"{prediction['runner_up']} ({prediction['runner_up_probability']:.4f})",
-            prediction["version"],
-        )
-    print_table(table)
+    columns = (
+        "file", Column("digit", justify="right", style="bold"),
+        Column("probability", justify="right"), Column("runner-up", justify="right"), "version",
+    )  # fmt: skip
+    rows = []
+    for found in predictions:
+        runner_up = f"{found['runner_up']} ({found['runner_up_probability']:.4f})"
+        probability = f"{found['probability']:.4f}"
+        rows.append((found["file"], found["digit"], probability, runner_up, found["version"]))
+    print_rows(columns, rows)

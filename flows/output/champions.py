@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from flows.output.display import print_table, short_path
+from flows.output.display import print_fields, print_rows, short_path
 
 
 def print_champions(entries: Sequence[dict[str, Any]]) -> None:
@@ -16,18 +14,10 @@ def print_champions(entries: Sequence[dict[str, Any]]) -> None:
         entries: As ``flows.commands.champion.describe`` returns them.
     """
     if len(entries) == 1:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for name, value in _in_words(entries[0]).items():
-            table.add_row(name, value)
+        print_fields(_in_words(entries[0]).items())
     else:
-        table = Table(box=None, header_style="bold", pad_edge=False)
         columns = ("dataset", "version", "generation", "test accuracy", "since")
-        for column in columns:
-            table.add_column(column, no_wrap=True)
-        for entry in entries:
-            shown = _in_words(entry)
-            table.add_row(*(shown.get(column, "") for column in columns))
-    print_table(table)
+        print_rows(columns, ([e.get(name) for name in columns] for e in map(_in_words, entries)))
 
 
 def _in_words(entry: dict[str, Any]) -> dict[str, str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from storage.models.store import open_store
@@ -35,40 +35,31 @@ COLOURS = {
 def print_history(runs: Sequence[Run]) -> None:
     """Print one line per run."""
     # A narrow terminal has no room for the reason; `digits show` prints it.
-    columns = HISTORY if _console().width >= WIDE else HISTORY[:-1]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading, justify, _ in columns:
-        table.add_column(heading, justify=justify, no_wrap=True)
-    table.columns[0].min_width = max(len(run.run_id) for run in runs)
-    for run in runs:
-        table.add_row(*(_plain(cell(run)) for _, _, cell in columns))
-    print_table(table)
+    shown = HISTORY if _console().width >= WIDE else HISTORY[:-1]
+    columns = [Column(heading, justify=justify) for heading, justify, _ in shown]
+    columns[0].min_width = max(len(run.run_id) for run in runs)
+    print_rows(columns, ([cell(run) for _, _, cell in shown] for run in runs))
     for line in _trends(runs):
         print(line)
 
 
 def print_run(run: Run, curve: Sequence[dict[str, Any]], digits: Sequence[dict[str, Any]]) -> None:
     """Print every column of a run on a line of its own, its learning curve, and its digits."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column()
-    table.add_column(overflow="fold")
+    fields: list[tuple[str, object]] = []
     for column, value in run.as_dict().items():
-        if column == "status":
-            table.add_row(column, _status(run))
-        elif column == "rules":
-            _add_rules(table, run, "rule")
+        if column == "rules":
+            fields += _rules(run, "rule")
         else:
-            table.add_row(column, _plain(_words(value)))
-    if curve:
-        for name in ("loss", "accuracy"):
-            values = [epoch[name] for epoch in curve]
-            ends = f"{values[0]:.4f} to {values[-1]:.4f}"
-            table.add_row(f"{name}, epochs", _plain(f"{sparkline(values)}  {ends}"))
+            fields.append((column, _status(run) if column == "status" else _words(value)))
+    for name in ("loss", "accuracy") if curve else ():
+        values = [epoch[name] for epoch in curve]
+        line = f"{sparkline(values)}  {values[0]:.4f} to {values[-1]:.4f}"
+        fields.append((f"{name}, epochs", line))
     for digit in digits:
         shares = f"recall {_number(digit['recall'])}  precision {_number(digit['precision'])}"
         found = f"{digit['correct']:,} of {digit['images']:,}  {shares}"
-        table.add_row(f"digit {digit['digit']}", _plain(found))
-    print_table(table)
+        fields.append((f"digit {digit['digit']}", found))
+    print_fields(fields)
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -93,34 +84,48 @@ def _trends(runs: Sequence[Run]) -> list[str]:
 
 def print_outcome(run: Run, settings: Settings) -> None:
     """Print the result of a run, where it is stored, and what to type next."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("run", run.run_id)
-    table.add_row("decision", _status(run))
+    fields: list[tuple[str, object]] = [("run", run.run_id), ("decision", _status(run))]
     if run.test_total is not None:
         counts = f"{run.test_correct:,} of {run.test_total:,} correct"
-        table.add_row("test accuracy", f"{_number(run.test_accuracy)} ({counts})")
-        table.add_row("test loss", _number(run.test_loss) or "not finite")
-    _add_rules(table, run, "gate")
+        fields.append(("test accuracy", f"{_number(run.test_accuracy)} ({counts})"))
+        fields.append(("test loss", _number(run.test_loss) or "not finite"))
+    fields += _rules(run, "gate")
     training = f" ({_seconds(run.fit_s)} training)" if run.fit_s is not None else ""
-    table.add_row("took", f"{_seconds(run.duration_s)}{training}")
-    table.add_row("row", _plain(_database(settings)))
+    fields.append(("took", f"{_seconds(run.duration_s)}{training}"))
+    fields.append(("row", _database(settings)))
+    command = _command()
+    hints = [
+        (f"{command} history", "all runs so far"),
+        (f"{command} show {run.run_id}", "everything about this run"),
+    ]
     if run.status == Status.PROMOTED:
         folder = open_store(settings, run.dataset).version(run.run_id)
-        table.add_row("model", _plain(f"{short_path(folder)} (generation {run.generation})"))
-    print_table(table)
-    command = _command()
-    hints = Table(box=None, show_header=False, pad_edge=False)
-    hints.add_row(f"{command} history", "all runs so far")
-    hints.add_row(f"{command} show {run.run_id}", "everything about this run")
-    if run.status == Status.PROMOTED and run.champion_version:
-        hints.add_row(f"{command} rollback --dataset {run.dataset}", "put the previous model back")
-    hints.add_row(f"{command} up", "the Prefect UI and the nightly schedule")
+        fields.append(("model", f"{short_path(folder)} (generation {run.generation})"))
+        if run.champion_version:
+            back = f"{command} rollback --dataset {run.dataset}"
+            hints.append((back, "put the previous model back"))
+    print_fields(fields)
     print("\nNext:")
-    print_table(hints)
+    print_fields([*hints, (f"{command} up", "the Prefect UI and the nightly schedule")])
 
 
-def print_table(table: Table) -> None:
-    """Print a table."""
+def print_rows(columns: Iterable[str | Column], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table with a heading for each column, and one line per row."""
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
+    _print(table, rows)
+
+
+def print_fields(fields: Iterable[tuple[str, object]]) -> None:
+    """Print one name and its value per line."""
+    columns = Column(), Column(overflow="fold")
+    _print(Table(*columns, box=None, show_header=False, pad_edge=False), fields)
+
+
+def _print(table: Table, rows: Iterable[Sequence[object]]) -> None:
+    for row in rows:
+        table.add_row(*map(_text, row))
     console = _console()
     with console.capture() as captured:
         console.print(table)
@@ -132,13 +137,11 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
 
 
-def _add_rules(table: Table, run: Run, name: str) -> None:
+def _rules(run: Run, name: str) -> Iterator[tuple[str, Text]]:
     for rule in run.rules or []:
-        line = Text.assemble(
-            ("passed", "green") if rule["passed"] else ("failed", "yellow"),
-            f"  {rule['name']}: {rule['measured']}, required {rule['required']}",
-        )
-        table.add_row(name, line)
+        result = ("passed", "green") if rule["passed"] else ("failed", "yellow")
+        measured = f"  {rule['name']}: {rule['measured']}, required {rule['required']}"
+        yield name, Text.assemble(result, measured)
 
 
 def _status(run: Run) -> Text:
@@ -153,7 +156,7 @@ def _words(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def _plain(value: Any) -> Text:
+def _text(value: object) -> Text:
     return value if isinstance(value, Text) else Text("" if value is None else str(value))
 
 
