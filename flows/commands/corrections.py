@@ -51,9 +51,9 @@ def list_corrections(dataset: str | None, revoked: bool, html: Path | None, form
     """List the corrections, oldest first."""
     rows = _open(dataset).all(revoked=revoked)
     if html:
-        from flows.output.corrections_page import page
+        from flows.output.pages import corrections_page
 
-        html.write_text(page(rows), encoding="utf-8")
+        html.write_text(corrections_page(rows), encoding="utf-8")
         click.echo(f"{len(rows):,} corrections: {html}")
         return
     if form:

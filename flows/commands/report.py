@@ -24,9 +24,11 @@ def report(run: str, out: Path | None, and_open: bool) -> None:
             f"expected a run with a report in {folder}, received {run!r}; `digits history` lists"
             " the runs (a run that failed before the gate has no report)"
         )
+    from flows.output.pages import report_page
+
     target = out or source.with_suffix(".html")
     try:
-        target.write_text(page(source.read_text(encoding="utf-8")), encoding="utf-8")
+        target.write_text(report_page(source.read_text(encoding="utf-8")), encoding="utf-8")
     except OSError as error:
         raise DigitsError(f"cannot write {target}: {error.strerror}") from error
     click.echo(target)
@@ -34,16 +36,3 @@ def report(run: str, out: Path | None, and_open: bool) -> None:
         import webbrowser
 
         webbrowser.open(target.absolute().as_uri())
-
-
-def page(markdown: str) -> str:
-    """Render a report as one self-contained HTML page."""
-    from markdown_it import MarkdownIt
-    from markupsafe import Markup
-
-    from flows.output.html import render
-
-    title = markdown.partition("\n")[0].lstrip("# ")
-    # "js-default" escapes HTML in the Markdown.
-    body = Markup(MarkdownIt("js-default").render(markdown))  # noqa: S704
-    return render("layout.html", title=title, body=body)

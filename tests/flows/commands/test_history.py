@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from flows.commands.report import page
 from flows.output.display import sparkline
+from flows.output.pages import report_page
 from storage.records import Evaluation, Status
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
@@ -125,4 +125,4 @@ def test_a_run_without_a_report_is_one_line(digits, home, ids):
 
 
 def test_a_page_is_one_html_document():
-    assert page("# A\n\ntext").count("<html") == 1
+    assert report_page("# A\n\ntext").count("<html") == 1
