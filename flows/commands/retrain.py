@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from storage.tables.schema import Run
 
 EXIT_CODES = {str(Status.PROMOTED): 0, str(Status.REJECTED): 3}
+DECIDE_WEIGHTS = (
+    "data_digest", "architecture", "epochs", "batch_size", "learning_rate", "seed",
+    "code_commit", "code_dirty", "versions", "host", "corrections_digest", "corrections_share",
+)  # fmt: skip
 
 
 @click.command()
@@ -33,7 +37,6 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
 
     Exit codes: 0 promoted, 3 rejected, 1 failed, 2 wrong usage.
     """
-    from flows.output.compare import compare_weights
     from flows.output.display import print_outcome
     from flows.output.formats import print_json
     from flows.prefect_host.in_process import run_flow
@@ -61,7 +64,7 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
     if not as_json:
         print_outcome(row, read_settings())
     if original is not None:
-        click.echo(compare_weights(row, original), err=as_json)
+        click.echo(_compare_weights(row, original), err=as_json)
     sys.exit(EXIT_CODES[row.status])
 
 
@@ -73,3 +76,15 @@ def _repeated(original: Run, context: click.Context) -> dict[str, Any]:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     )
     return parameters_of(original.as_dict(), replaced=given)
+
+
+def _compare_weights(run: Run, original: Run) -> str:
+    """Whether two runs have the same weights, and if not, what differs between them."""
+    if original.weights_digest is None or run.weights_digest is None:
+        return f"No weights to compare: {run.run_id} or {original.run_id} stored none."
+    if run.weights_digest == original.weights_digest:
+        return f"The weights are identical to those of {original.run_id}, bit for bit."
+    now, then = run.as_dict(), original.as_dict()
+    changed = [name for name in DECIDE_WEIGHTS if now[name] != then[name]]
+    why = f"; changed since: {', '.join(changed)}" if changed else ""
+    return f"The weights differ from those of {original.run_id}{why}."
