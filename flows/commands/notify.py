@@ -18,7 +18,7 @@ def notify(url: str) -> None:
     if urlsplit(url).scheme not in {"http", "https"}:
         raise InvalidParameterError(f"expected a URL with http:// or https://, received {url!r}")
 
-    from flows.prefect_host.notifications import EVENTS, send_to
+    from flows.prefect_host.automations import EVENTS, send_to
 
     send_to(url)
     click.echo(f"Sends a message on: {', '.join(sorted(EVENTS))}")

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from prefect.settings import PREFECT_API_URL
 
-from flows.prefect_host.housekeeping import HEARTBEAT_S
+from flows.prefect_host.automations import HEARTBEAT_S
 from flows.prefect_host.server import is_healthy, is_local, unreachable
 from storage.errors import ServerError
 from storage.settings import PROJECT, Settings

@@ -8,23 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.output.display import short_path
 from flows.prefect_host.address import choose_url, environment_of
-from flows.prefect_host.housekeeping import (
-    announce_rollbacks,
-    close_dead_flow_runs,
-    create_heartbeat_automation,
-    runs_page,
-)
+from flows.prefect_host.automations import crash_without_heartbeat
+from flows.prefect_host.housekeeping import announce_rollbacks, close_dead_flow_runs, runs_page
 from flows.prefect_host.processes import prefect_process, run_prefect
 from flows.prefect_host.profile import active_profile
-from flows.prefect_host.server import (
-    START_TIMEOUT_S,
-    check_login,
-    is_healthy,
-    wait_until_healthy,
-)
+from flows.prefect_host.server import START_TIMEOUT_S, check_login, is_healthy, wait_until_healthy
 from storage.errors import ServerError
 from storage.settings import Settings
 from storage.tables.database import open_database
@@ -67,13 +59,15 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
             _wait_for_server(api_url, server, log)
         check_login(api_url)
         stack.enter_context(active_profile(api_url, running))
+        stack.enter_context(temporary_settings({PREFECT_API_URL: api_url}))
         click.echo("Deploying retrain/nightly ...")
         run_prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
         run_prefect(["--no-prompt", "deploy", "--all"], environment)
-        create_heartbeat_automation(api_url)
-        close_dead_flow_runs(settings, api_url)
+        crash_without_heartbeat()
+        close_dead_flow_runs(settings)
+        click.echo(_welcome(api_url.removesuffix("/api")))
         try:
-            _keep_a_worker(settings, api_url, environment, server)
+            _keep_a_worker(settings, environment, server)
         except KeyboardInterrupt:
             click.echo("Stopping ...")
 
@@ -86,16 +80,13 @@ def _wait_for_server(api_url: str, server: Process, log: Path) -> None:
         )
 
 
-def _keep_a_worker(
-    settings: Settings, api_url: str, environment: dict[str, str], server: Process | None
-) -> None:
+def _keep_a_worker(settings: Settings, environment: dict[str, str], server: Process | None) -> None:
     """Run a worker; restart it when it exits, unless it exits at once."""
     arguments = ["worker", "start", "--pool", POOL, "--install-policy", "never"]
-    click.echo(_welcome(api_url))
     while True:
         started = time.monotonic()
         with prefect_process(arguments, environment, None) as worker:
-            _watch(settings, api_url, worker, server)
+            _watch(settings, worker, server)
         if time.monotonic() - started < SHORT_LIFE_S:
             raise ServerError(
                 f"expected the worker to run until Ctrl-C, but it exited with code"
@@ -104,10 +95,10 @@ def _keep_a_worker(
         click.echo(f"The worker exited with code {worker.returncode}: starting another one.")
 
 
-def _watch(settings: Settings, api_url: str, worker: Process, server: Process | None) -> None:
+def _watch(settings: Settings, worker: Process, server: Process | None) -> None:
     """Do the housekeeping until the worker exits."""
     last, seen = time.monotonic(), dict[str, int]()
-    announce_rollbacks(settings, api_url, seen)
+    announce_rollbacks(settings, seen)
     while worker.poll() is None:
         if server is not None and server.poll() is not None:
             raise ServerError(
@@ -116,8 +107,8 @@ def _watch(settings: Settings, api_url: str, worker: Process, server: Process | 
             )
         time.sleep(0.5)
         if time.monotonic() - last > min(settings.lease_s / 2, 60):
-            close_dead_flow_runs(settings, api_url)
-            announce_rollbacks(settings, api_url, seen)
+            close_dead_flow_runs(settings)
+            announce_rollbacks(settings, seen)
             last = time.monotonic()
 
 
@@ -139,11 +130,11 @@ def _interrupt_once(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _welcome(api_url: str) -> str:
+def _welcome(ui: str) -> str:
     command = short_path(Path(sys.executable).with_name("prefect"))
     return f"""
-  UI        {api_url.removesuffix("/api")}
-  nights    {runs_page(api_url)}
+  UI        {ui}
+  nights    {runs_page(ui)}
   schedule  see prefect.yaml
   run now   {command} deployment run retrain/nightly --watch
   try out   {command} deployment run retrain/nightly -p dataset=mnist-5k -p epochs=3 --watch
