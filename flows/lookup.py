@@ -61,12 +61,7 @@ def only_dataset(settings: Settings, dataset: str | None) -> str:
 
 
 def dataset_names(settings: Settings, dataset: str | None) -> list[str]:
-    """The name of the given dataset, or of every dataset that has a champion.
-
-    Args:
-        settings: Their model store.
-        dataset: A name, or the path of a folder.
-    """
+    """The name of the given dataset or folder, or of every dataset that has a champion."""
     from storage.models.store import store_names
     from tasks.data.sources import locate
 

@@ -24,13 +24,7 @@ log = logging.getLogger("digits")
 
 @dataclass(frozen=True)
 class Champion:
-    """A loaded champion.
-
-    Args:
-        dataset: The name that it is kept under.
-        pointer: The pointer that named it.
-        classifier: Makes its predictions.
-    """
+    """A loaded champion, and the name and pointer that it was loaded by."""
 
     dataset: str
     pointer: Pointer
@@ -60,9 +54,6 @@ class Champion:
 def load_champion(store: ModelStore) -> Champion:
     """Load the current champion, checking every file's digest and the golden batch.
 
-    Args:
-        store: The store that holds it.
-
     Raises:
         VersionNotFoundError: If there is no champion yet.
         DamagedModelError: If it cannot be used; the message says what to do.
@@ -86,9 +77,6 @@ class ChampionWatcher:
     """Keeps the current champion loaded, across promotions and rollbacks.
 
     A champion that cannot be used is refused, and the last good one stays.
-
-    Args:
-        store: The store that holds the champion.
 
     Raises:
         VersionNotFoundError: If there is no champion yet.

@@ -16,11 +16,7 @@ log = logging.getLogger("digits")
 
 
 class Metrics:
-    """Counters and gauges of one server.
-
-    Args:
-        watcher: Holds the champion that the gauges describe.
-    """
+    """Counters and gauges of one server."""
 
     def __init__(self, watcher: ChampionWatcher) -> None:
         self.registry = CollectorRegistry()
@@ -82,12 +78,7 @@ class Metrics:
 
 
 class MetricsMiddleware:
-    """Outermost ASGI middleware: counts each request, and turns a defect into a 503.
-
-    Args:
-        app: The application.
-        metrics: Where requests are counted.
-    """
+    """Outermost ASGI middleware: counts each request, and turns a defect into a 503."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app

@@ -28,9 +28,6 @@ MIN_STROKE = 2.0
 def read_image(content: bytes) -> Image.Image:
     """Decode an image file; its format and size are checked first.
 
-    Args:
-        content: The file's bytes.
-
     Raises:
         ImageError: If it is in none of FORMATS, too large, or damaged.
     """
