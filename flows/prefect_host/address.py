@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from prefect.settings import PREFECT_API_URL
 
 from flows.prefect_host.automations import HEARTBEAT_S
-from flows.prefect_host.server import is_healthy, is_local, unreachable
+from flows.prefect_host.server import answers
 from storage.errors import ServerError
 from storage.settings import PROJECT, Settings
 
@@ -27,11 +27,8 @@ def choose_url(port: int | None) -> str:
         url = f"http://127.0.0.1:{port or 4200}/api"
     else:
         url = configured.rstrip("/")
-    if is_healthy(url):
-        return url
-    if not is_local(url):
-        raise unreachable(url)
-    _check_free(_port(url))
+    if not answers(url):
+        _check_free(_port(url))
     return url
 
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import psutil
@@ -44,8 +44,7 @@ def prefect_process(
     arguments: list[str], environment: dict[str, str], log: Path | None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a Prefect command in the background; stop it and its children on exit."""
-    with ExitStack() as stack:
-        output = stack.enter_context(log.open("wb")) if log else None
+    with log.open("wb") if log else nullcontext() as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", *arguments],
             cwd=PROJECT,

@@ -65,17 +65,19 @@ def check_login(api_url: str) -> None:
         ) from error
 
 
-def is_local(api_url: str) -> bool:
-    """Whether a URL points to this machine."""
-    return urlsplit(api_url).hostname in LOOPBACK
+def answers(api_url: str) -> bool:
+    """Whether the configured server answers; if not, one can be started in its place.
 
-
-def unreachable(api_url: str) -> ServerError:
-    """The error for a configured server on another machine that does not answer."""
-    return ServerError(
-        f"expected a Prefect server at PREFECT_API_URL={api_url}, received no answer;"
-        " start it, or unset PREFECT_API_URL to use the embedded one"
-    )
+    Raises:
+        ServerError: If it does not answer and is on another machine.
+    """
+    healthy = is_healthy(api_url)
+    if not healthy and urlsplit(api_url).hostname not in LOOPBACK:
+        raise ServerError(
+            f"expected a Prefect server at PREFECT_API_URL={api_url}, received no answer;"
+            " start it, or unset PREFECT_API_URL to use the embedded one"
+        )
+    return healthy
 
 
 @contextmanager
@@ -90,13 +92,11 @@ def server_for_a_run() -> Iterator[bool]:
             server refuses the login, or if the embedded server does not start.
     """
     configured = PREFECT_API_URL.value()
-    if configured and is_healthy(configured):
+    if configured and answers(configured):
         check_login(configured)
         log.info("Prefect server at %s", configured)
         yield False
         return
-    if configured and not is_local(configured):
-        raise unreachable(configured)
     log.info("starting Prefect's embedded server")
     with _embedded_server() as api_url, temporary_settings({PREFECT_API_URL: api_url}):
         try:
@@ -125,34 +125,20 @@ def wait_for_tasks(state: State[Any], timeout_s: float = 5.0) -> None:
 
 @contextmanager
 def _embedded_server() -> Iterator[str]:
-    server, api_url = _start_embedded_server()
-    try:
-        yield api_url
-    finally:
-        if server.stdin:
-            server.stdin.close()
-        try:
-            server.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-def _start_embedded_server() -> tuple[subprocess.Popen[str], str]:
     home = PREFECT_HOME.value()
     home.mkdir(parents=True, exist_ok=True)
+    output = home / "embedded-server.log"
     # Two servers starting at once on a new PREFECT_HOME would race in its database migrations.
-    with FileLock(home / "embedded-server.lock"):
-        output = home / "embedded-server.log"
-        with output.open("ab") as errors:
-            server = subprocess.Popen(
-                # -P: never import a package named `flows` from the working directory.
-                [sys.executable, "-P", "-m", "flows.prefect_host.embedded_server"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                start_new_session=True,
-            )
+    with FileLock(home / "embedded-server.lock"), output.open("ab") as errors:
+        server = subprocess.Popen(
+            # -P: never import a package named `flows` from the working directory.
+            [sys.executable, "-P", "-m", "flows.prefect_host.embedded_server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
         api_url = server.stdout.readline().strip() if server.stdout else ""
         if not wait_until_healthy(api_url, server):
             server.kill()
@@ -160,4 +146,10 @@ def _start_embedded_server() -> tuple[subprocess.Popen[str], str]:
                 "expected Prefect's embedded server to start, but it exited or did not answer;"
                 f" see {output}"
             )
-    return server, api_url
+    try:
+        yield api_url
+    finally:
+        try:
+            server.communicate(timeout=STOP_TIMEOUT_S)  # closes its standard input: it stops
+        except subprocess.TimeoutExpired:
+            server.kill()
