@@ -41,12 +41,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except DigitsError as error:
+    except (DigitsError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_code if isinstance(error, DigitsError) else 1)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Cancelled.", err=True)
         sys.exit(130)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,8 +41,6 @@ def champion(dataset: str | None, form: str) -> None:
     elif form == "json":
         print_json(found if dataset is None else found[0])
     elif found:
-        from flows.output.champions import print_champions
-
         print_champions(found)
     else:
         click.echo("No champion yet. Train one: digits retrain --dataset mnist-5k", err=True)
@@ -63,20 +63,14 @@ def describe(settings: Settings, dataset: str) -> dict[str, Any]:
         if pointer is None:
             raise VersionNotFoundError(f"expected a champion of {dataset}, found none yet")
         entry |= _pointed_to(store, pointer)
-        found = store.read_champion()
-        if found:
-            pointer = found[0]  # it may have moved in the meantime
+        pointer, _ = store.read_champion() or (pointer, None)  # it may have moved meanwhile
         entry |= _pointed_to(store, pointer)
         history = store.history().until(pointer)
     except VersionNotFoundError:
         raise
-    except DamagedModelError as error:
-        entry["problem"] = (
-            f"{error}; `digits rollback --dataset {dataset}` switches to another version"
-        )
-        return entry
     except ModelStoreError as error:
-        entry["problem"] = str(error)
+        way_out = f"; `digits rollback --dataset {dataset}` switches to another version"
+        entry["problem"] = f"{error}{way_out if isinstance(error, DamagedModelError) else ''}"
         return entry
     now, back = history.line[0], history.predecessor
     return entry | {
@@ -96,4 +90,36 @@ def _pointed_to(store: ModelStore, pointer: Pointer) -> dict[str, Any]:
         "generation": pointer.generation,
         "folder": str(store.version(pointer.version)),
         "kept": store.kept(),
+    }
+
+
+def print_champions(entries: Sequence[dict[str, Any]]) -> None:
+    """Print the only entry in full, or one line for each of several."""
+    from flows.output.display import print_fields, print_rows
+
+    if len(entries) == 1:
+        print_fields(_in_words(entries[0]).items())
+    else:
+        columns = ("dataset", "version", "generation", "test accuracy", "since")
+        print_rows(columns, ([e.get(name) for name in columns] for e in map(_in_words, entries)))
+
+
+def _in_words(entry: dict[str, Any]) -> dict[str, Any]:
+    from flows.output.display import short_path
+
+    if entry["problem"]:
+        return {k: entry[k] for k in ("dataset", "version", "generation") if k in entry}
+    correct, total = entry["test_correct"], entry["test_total"]
+    accuracy = f"{correct / total:.4f} ({correct:,} of {total:,} correct)" if total else ""
+    why = f": {entry['reason']}" if entry["reason"] else ""
+    return {
+        "dataset": entry["dataset"],
+        "version": entry["version"],
+        "generation": entry["generation"],
+        "test accuracy": accuracy,
+        "since": f"{entry['since']:%Y-%m-%d %H:%M:%S} UTC",
+        "by": f"{entry['kind']}, {entry['actor']}{why}",
+        "files": f"{short_path(Path(entry['folder']))}, digests match",
+        "rollback leads to": entry["rollback_leads_to"] or "none: no earlier version has other weights",
+        "kept": ", ".join(entry["kept"]),
     }

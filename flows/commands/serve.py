@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -75,7 +75,10 @@ def serve(host: str, port: int, dataset: str | None) -> None:
         f"serving {watcher.champion.pointer.version} of {name} at"
         f" http://{shown}:{listener.getsockname()[1]} (API docs at /docs); Ctrl-C stops it"
     )
-    _run(uvicorn.Server(config), listener)
+    # uvicorn raises the signal again once it has shut down; the exit code is 0 all the same.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def _open_corrections(database_url: str, dataset: str) -> Corrections:
@@ -84,14 +87,6 @@ def _open_corrections(database_url: str, dataset: str) -> Corrections:
     from storage.tables.database import open_database
 
     return Corrections(open_database(database_url, busy_timeout_s=5), dataset)
-
-
-def _run(server: Any, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM, and exit with 0."""
-    # uvicorn raises the signal again once it has shut down.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    signal.signal(signal.SIGINT, lambda *_: None)
-    server.run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
