@@ -45,14 +45,11 @@ def history(
     from tasks.data.sources import locate
 
     name = None if dataset is None else locate(dataset)[1]
+    only = None if status is None else Status(status)
     rows: Sequence[Run] = []
     if has_runs():
         rows = open_runs().newest(
-            limit,
-            name=name,
-            status=None if status is None else Status(status),
-            since=_utc(since),
-            until=_utc(until),
+            limit, name=name, status=only, since=_utc(since), until=_utc(until)
         )
     if form:
         print_records([row.as_dict() for row in rows], form)
