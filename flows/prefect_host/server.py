@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,14 +37,21 @@ def is_healthy(api_url: str) -> bool:
         return False
 
 
-def wait_until_healthy(api_url: str, server: subprocess.Popen[Any]) -> bool:
-    """Wait for a server that is starting; False if it exits or exceeds START_TIMEOUT_S."""
+def wait_until_healthy(api_url: str, server: subprocess.Popen[Any], log_file: Path) -> None:
+    """Wait for a server that is starting.
+
+    Raises:
+        ServerError: If it exits, or does not answer within START_TIMEOUT_S.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
     while not is_healthy(api_url):
         if server.poll() is not None or time.monotonic() > deadline:
-            return False
+            server.kill()
+            raise ServerError(
+                f"expected the Prefect server to answer within {START_TIMEOUT_S} s, but it exited"
+                f" or did not answer; see {log_file}"
+            )
         time.sleep(0.1)
-    return True
 
 
 def check_login(api_url: str) -> None:
@@ -140,12 +148,7 @@ def _embedded_server() -> Iterator[str]:
             start_new_session=True,
         )
         api_url = server.stdout.readline().strip() if server.stdout else ""
-        if not wait_until_healthy(api_url, server):
-            server.kill()
-            raise ServerError(
-                "expected Prefect's embedded server to start, but it exited or did not answer;"
-                f" see {output}"
-            )
+        wait_until_healthy(api_url, server, output)
     try:
         yield api_url
     finally:

@@ -16,7 +16,7 @@ from flows.prefect_host.automations import crash_without_heartbeat
 from flows.prefect_host.housekeeping import announce_rollbacks, close_dead_flow_runs, runs_page
 from flows.prefect_host.processes import prefect_process, run_prefect
 from flows.prefect_host.profile import active_profile
-from flows.prefect_host.server import START_TIMEOUT_S, check_login, is_healthy, wait_until_healthy
+from flows.prefect_host.server import check_login, is_healthy, wait_until_healthy
 from storage.errors import ServerError
 from storage.settings import Settings
 from storage.tables.database import open_database
@@ -56,7 +56,7 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
         else:
             click.echo("Starting the Prefect server ...")
             server = stack.enter_context(prefect_process(["server", "start"], environment, log))
-            _wait_for_server(api_url, server, log)
+            wait_until_healthy(api_url, server, log)
         check_login(api_url)
         stack.enter_context(active_profile(api_url, running))
         stack.enter_context(temporary_settings({PREFECT_API_URL: api_url}))
@@ -70,14 +70,6 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
             _keep_a_worker(settings, environment, server)
         except KeyboardInterrupt:
             click.echo("Stopping ...")
-
-
-def _wait_for_server(api_url: str, server: Process, log: Path) -> None:
-    if not wait_until_healthy(api_url, server):
-        raise ServerError(
-            f"expected the Prefect server to answer at {api_url} within {START_TIMEOUT_S} s,"
-            f" received no answer; see {log}"
-        )
 
 
 def _keep_a_worker(settings: Settings, environment: dict[str, str], server: Process | None) -> None:
