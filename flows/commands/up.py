@@ -11,7 +11,7 @@ from storage.settings import read_settings
 )
 def up(port: int | None) -> None:
     """Start the server, a worker and the nightly schedule, and run until Ctrl-C."""
-    from flows.prefect_host.defaults import set_prefect_defaults
+    from flows.prefect_host import set_prefect_defaults
 
     set_prefect_defaults()
 

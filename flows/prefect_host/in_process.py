@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from flows.prefect_host.defaults import set_prefect_defaults
+from flows.prefect_host import set_prefect_defaults
 from storage.errors import DigitsError
 
 if TYPE_CHECKING:
