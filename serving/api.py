@@ -13,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import HTMLResponse
 
 from serving import schemas
-from serving.routes import BEARER, BoundedRoute
+from serving.bounds import BEARER, BoundedRoute
 from serving.service import Service
 
 PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")

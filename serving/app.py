@@ -11,8 +11,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 
 from serving.api import public, router
+from serving.bounds import JSON
 from serving.metrics import MetricsMiddleware
-from serving.routes import JSON
 from serving.schemas import Images
 from serving.service import Service
 from storage.errors import CorrectionNotFoundError, DigitsError, ImageError

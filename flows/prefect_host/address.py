@@ -1,15 +1,19 @@
-"""The address of the server that `digits up` starts or uses, and its processes' environment."""
+"""Where the server of `digits up` is, and how its processes and other terminals find it."""
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, load_profiles, save_profiles
 
 from flows.prefect_host.automations import HEARTBEAT_S
 from flows.prefect_host.server import answers
 from storage.errors import ServerError
 from storage.settings import PROJECT, Settings
+
+PROFILE = "digits"
 
 
 def choose_url(port: int | None) -> str:
@@ -54,6 +58,37 @@ def environment_of(settings: Settings, api_url: str) -> dict[str, str]:
         "PWD": str(PROJECT),
     }
     return {"PREFECT_WORKER_QUERY_SECONDS": "2", **os.environ, **overrides}
+
+
+@contextmanager
+def active_profile(api_url: str, running: bool) -> Iterator[None]:
+    """Make the server the default of `prefect` and `digits` in other terminals.
+
+    Does nothing if the user's own profile names this server, or if it was already running and
+    another `digits up` manages the profile.
+    """
+    before = load_profiles().active_name
+    if PREFECT_API_URL.value() == api_url and (running or before != PROFILE):
+        yield
+        return
+    # Kept in a file, so the next `digits up` can restore it if this one is killed.
+    memory = PREFECT_HOME.value() / "profile-before-digits-up"
+    if before != PROFILE:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.write_text(before or "")
+    profiles = load_profiles(include_defaults=False)
+    profiles.update_profile(PROFILE, {PREFECT_API_URL: api_url})
+    profiles.set_active(PROFILE)
+    save_profiles(profiles)
+    try:
+        yield
+    finally:
+        profiles = load_profiles(include_defaults=False)
+        profiles.remove_profile(PROFILE)
+        remembered = memory.read_text() if memory.exists() else ""
+        profiles.set_active(remembered or None, check=False)
+        save_profiles(profiles)
+        memory.unlink(missing_ok=True)
 
 
 def _check_free(port: int) -> None:

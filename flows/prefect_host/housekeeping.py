@@ -1,7 +1,6 @@
 """What `digits up` does between runs: close dead runs and announce rollbacks."""
 
 import logging
-from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -70,23 +69,21 @@ def announce_rollbacks(settings: Settings, seen: dict[str, int]) -> None:
             seen[dataset] = swaps[-1].generation
             rollbacks = [swap for swap in new if swap.kind is SwapKind.ROLLBACK]
             if rollbacks:
-                events = [_rolled_back(dataset, swap) for swap in rollbacks]
+                events = [_rolled_back(dataset, swap).model_dump(mode="json") for swap in rollbacks]
                 with get_client(sync_client=True) as client:
                     client.request("POST", "/events", json=events)
     except Exception as error:  # noqa: BLE001 - must not stop `digits up`
         log.warning("could not announce rollbacks: %s", error)
 
 
-def _rolled_back(dataset: str, swap: Swap) -> dict[str, Any]:
+def _rolled_back(dataset: str, swap: Swap) -> Event:
     columns = ("version", "predecessor", "generation", "actor", "reason")
-    event = Event(
+    return Event(
         event="model.rolled-back",
         resource=Resource(resource(dataset)),
         payload={column: getattr(swap, column) for column in columns},
         occurred=swap.swapped_at,
     )
-    dumped: dict[str, Any] = event.model_dump(mode="json")
-    return dumped
 
 
 def _mark_crashed(client: SyncPrefectClient, flow_run_id: str) -> None:

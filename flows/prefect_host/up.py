@@ -11,11 +11,10 @@ import click
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.output.display import short_path
-from flows.prefect_host.address import choose_url, environment_of
+from flows.prefect_host.address import active_profile, choose_url, environment_of
 from flows.prefect_host.automations import crash_without_heartbeat
 from flows.prefect_host.housekeeping import announce_rollbacks, close_dead_flow_runs, runs_page
 from flows.prefect_host.processes import prefect_process, run_prefect
-from flows.prefect_host.profile import active_profile
 from flows.prefect_host.server import check_login, is_healthy, wait_until_healthy
 from storage.errors import ServerError
 from storage.settings import Settings
