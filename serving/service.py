@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from serving.schemas import Prediction, Predictions, StoredCorrection
 if TYPE_CHECKING:
     from storage.tables.corrections import Corrections
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 # Images being decoded and corrections being written, or waiting for a thread.

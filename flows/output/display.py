@@ -26,9 +26,7 @@ COLOURS = {
     Status.RUNNING: "cyan",
     Status.PROMOTED: "green",
     Status.REJECTED: "yellow",
-    Status.FAILED: "red",
     Status.CANCELLED: "magenta",
-    Status.LOST: "red",
 }
 
 
@@ -145,7 +143,7 @@ def _rules(run: Run, name: str) -> Iterator[tuple[str, Text]]:
 
 
 def _status(run: Run) -> Text:
-    return Text(run.status, style=COLOURS[Status(run.status)])
+    return Text(run.status, style=COLOURS.get(Status(run.status), "red"))
 
 
 def _words(value: Any) -> Any:
