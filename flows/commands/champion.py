@@ -120,6 +120,7 @@ def _in_words(entry: dict[str, Any]) -> dict[str, Any]:
         "since": f"{entry['since']:%Y-%m-%d %H:%M:%S} UTC",
         "by": f"{entry['kind']}, {entry['actor']}{why}",
         "files": f"{short_path(Path(entry['folder']))}, digests match",
-        "rollback leads to": entry["rollback_leads_to"] or "none: no earlier version has other weights",
+        "rollback leads to": entry["rollback_leads_to"]
+        or "none: no earlier version has other weights",
         "kept": ", ".join(entry["kept"]),
     }

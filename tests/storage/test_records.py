@@ -56,6 +56,9 @@ def test_records_and_errors_need_nothing_but_the_standard_library() -> None:
     # -S leaves out the installed packages, -I the environment.
     program = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import storage.records"
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program], check=False, capture_output=True, text=True
+        [sys.executable, "-I", "-S", "-B", "-c", program],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
