@@ -1,4 +1,4 @@
-"""The Prefect automations: crashed runs are closed, and a message tells of a bad night."""
+"""The Prefect automations: crashed runs are closed, and a message reports a bad night."""
 
 from datetime import timedelta
 from typing import Any

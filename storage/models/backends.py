@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from storage.errors import ModelStoreError
 from storage.models import files
+from storage.settings import Settings
 
 LOCK_TIMEOUT_S = 60
 
@@ -133,6 +134,11 @@ class LocalFolder(Backend):
         lock = self.local / key.partition("/")[0] / ".lock"
         with FileLock(lock, timeout=LOCK_TIMEOUT_S):
             yield
+
+
+def open_backend(settings: Settings) -> Backend:
+    """Return the backend that the settings name."""
+    return LocalFolder(settings.models)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Any
 
 from storage.errors import DamagedModelError, DamagedStateError, ModelStoreError
 from storage.models import files
-from storage.models.backends import Backend, LocalFolder, store_errors
+from storage.models.backends import Backend, open_backend, store_errors
 from storage.models.history import History, State, listed
 from storage.models.states import States, promotion_to
 from storage.models.versions import MANIFEST, Version, read_version, write_version
@@ -243,11 +243,11 @@ class ModelStore:
 
 def open_store(settings: Settings, name: str) -> ModelStore:
     """Return the store of a name, wherever the settings keep the models."""
-    return ModelStore(LocalFolder(settings.models), name, settings.keep_versions)
+    return ModelStore(open_backend(settings), name, settings.keep_versions)
 
 
 def store_names(settings: Settings) -> list[str]:
     """List the names that have a champion, or a trace of one."""
-    backend = LocalFolder(settings.models)
+    backend = open_backend(settings)
     with store_errors(str(backend)):
         return [name for name in backend.names("") if States(backend, name).exist()]

@@ -33,7 +33,7 @@ NUMBERS = [parameter for parameter in parameters() if parameter.bounds]
 ANYTHING = st.floats() | st.integers() | st.text() | st.booleans() | st.none()
 
 
-def test_what_users_rely_on_is_what_the_release_notes_say() -> None:
+def test_defaults_bounds_and_choices_are_pinned() -> None:
     assert {name: p.default for name, p in BY_NAME.items()} == {
         "dataset": "mnist",
         "name": None,
@@ -120,6 +120,19 @@ def test_the_ends_of_the_bounds_are_allowed_and_what_lies_beyond_is_not(
     for value in (low - step, high + step, math.nan, None, "1"):
         with pytest.raises(InvalidParameterError, match=f"^{parameter.name}: expected "):
             new_recipe(**usual, **{parameter.name: value})
+
+
+@pytest.mark.parametrize("parameter", NUMBERS, ids=lambda parameter: parameter.name)
+def test_prefects_form_refuses_a_number_out_of_bounds(parameter: Parameter) -> None:
+    assert parameter.bounds
+    low, high = parameter.bounds
+    step = 1 if parameter.kind is int else 1e-9
+    declared = {field.name: field.type for field in dataclasses.fields(Recipe)}
+    form: TypeAdapter[Any] = TypeAdapter(declared[parameter.name])
+    assert [form.validate_python(parameter.kind(value)) for value in (low, high)] == [low, high]
+    for value in (low - step, high + step, math.nan, math.inf, -math.inf):
+        with pytest.raises(ValidationError):
+            form.validate_python(value)
 
 
 @pytest.mark.parametrize(
