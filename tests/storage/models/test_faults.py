@@ -128,6 +128,11 @@ def touches(lines: list[str], models: Path) -> dict[tuple[str, int], str]:
     return found
 
 
+def swapped(lines: list[str]) -> bool:
+    """The traced process moved a new champion.json into place: from then on the new one counts."""
+    return any(re.match(r'rename.*/champion\.json"\) += 0$', line) for line in lines)
+
+
 def check_whole(models: Path, allowed: set[str | None]) -> str | None:
     """The store can be read, and its champion is one of those; which one comes back."""
     store = ModelStore(LocalFolder(models), "mnist", keep_versions=1)
@@ -173,13 +178,14 @@ def test_killed_at_any_call_it_leaves_the_old_champion_or_the_new_one_complete(
     assert code == 0, said
     assert check_whole(models, {new}) == new
     calls = touches(lines, models)
-    found = []
+    found = set()
 
     for (name, number), line in calls.items():
         strike = f"{name}:signal=SIGKILL:when={number}"
-        models, code, _, _ = struck(program, before, strike)
+        models, code, _, lines = struck(program, before, strike)
         assert code != 0, f"it was to be killed at {line}"
-        found.append(check_whole(models, {old, new}))
+        # Python's own calls differ in number now and then: the trace says where it was killed.
+        found.add(check_whole(models, {new} if swapped(lines) else {old}))
         # The next run finds nothing in the way; recovery leaves nothing behind.
         store = ModelStore(LocalFolder(models), "mnist", keep_versions=1)
         promote(store, tiny_model, "run-10")
@@ -192,10 +198,7 @@ def test_killed_at_any_call_it_leaves_the_old_champion_or_the_new_one_complete(
         there = {path.name for path in (store.folder / "versions").iterdir()}
         assert there == set(store.kept()) == store.history().kept(1), line
 
-    # Up to some call the old one, from then on the new one.
-    assert found == sorted(found, key=lambda name: name == new)
-    assert {old, new} == set(found)
-    print(f"{len(calls)} calls, killed at each: old {found.count(old)}, new {found.count(new)}")
+    assert found == {old, new}
 
 
 @pytest.mark.slow
