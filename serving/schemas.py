@@ -74,13 +74,6 @@ class ChampionInfo(BaseModel):
     refused: str | None = Field(description="Why the promoted model is not serving; null if it is.")
 
 
-class Health(BaseModel):
-    """The server's health."""
-
-    status: str
-    version: str
-
-
 class ErrorDetail(BaseModel):
     """What went wrong, in one line."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.lookup import dataset_names
-from flows.output.options import as_json_or_csv
+from flows.output.formats import as_json_or_csv, print_json, print_records
 from storage.errors import DamagedModelError, DigitsError, ModelStoreError, VersionNotFoundError
 from storage.settings import Settings, read_settings
 
@@ -26,8 +26,6 @@ def champion(dataset: str | None, form: str) -> None:
 
     The digest of every file is checked; the exit code is 1 if one does not match.
     """
-    from flows.output.formats import print_json, print_records
-
     settings = read_settings()
     found = []
     for name in dataset_names(settings, dataset):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.lookup import current_user, only_dataset
-from flows.output.options import as_json_or_csv
+from flows.output.formats import as_json_or_csv, print_records
 from storage.errors import DigitsError
 from storage.settings import read_settings
 
@@ -57,8 +57,6 @@ def list_corrections(dataset: str | None, revoked: bool, html: Path | None, form
         click.echo(f"{len(rows):,} corrections: {html}")
         return
     if form:
-        from flows.output.formats import print_records
-
         records = [{k: v for k, v in row.as_dict().items() if k != "image"} for row in rows]
         print_records(records, form)
     elif rows:

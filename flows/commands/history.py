@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flows.lookup import has_runs, open_runs
-from flows.output.options import as_json_or_csv
+from flows.output.formats import as_json_or_csv, print_records
 from storage.records import Status
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ def history(
 ) -> None:
     """List the newest runs."""
     from flows.output.display import print_history
-    from flows.output.formats import print_records
     from tasks.data.sources import locate
 
     name = None if dataset is None else locate(dataset)[1]

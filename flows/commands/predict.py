@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.lookup import only_dataset
-from flows.output.options import as_json_or_csv
+from flows.output.formats import as_json_or_csv, print_records
 from storage.errors import ImageError
 from storage.settings import read_settings
 
@@ -31,7 +31,6 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
     means all images in it and its subfolders, - standard input. Exits with 1 if a file cannot
     be read or shows no digit; the others are still predicted.
     """
-    from flows.output.formats import print_records
     from serving.champion import load_champion
     from storage.models.store import open_store
 

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from flows.lookup import find_run, open_runs
+from flows.output.formats import print_json
 from flows.output.options import recipe_options
 from storage.errors import DigitsError
 from storage.recipe import parameters_of
@@ -38,7 +39,6 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
     Exit codes: 0 promoted, 3 rejected, 1 failed, 2 wrong usage.
     """
     from flows.output.display import print_outcome
-    from flows.output.formats import print_json
     from flows.prefect_host.in_process import run_flow
     from tasks.data.sources import check_dataset, resolve
     from tasks.training.custom import import_function

@@ -9,6 +9,7 @@ import click
 
 from flows.commands.champion import describe, print_champions
 from flows.lookup import current_user, only_dataset
+from flows.output.formats import print_json
 from storage.errors import DatabaseError, ModelStoreError
 from storage.settings import Settings, read_settings
 
@@ -34,7 +35,6 @@ def rollback(dataset: str | None, to: str | None, why: str, as_json: bool) -> No
     The model is loaded and tested first. Needs neither a Prefect server nor the database. The
     replaced model is not promoted again until you roll back to it.
     """
-    from flows.output.formats import print_json
     from storage.models.store import open_store
 
     settings = read_settings()

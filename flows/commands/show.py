@@ -3,7 +3,7 @@
 import click
 
 from flows.lookup import find_run, open_runs
-from flows.output.options import as_json_or_csv
+from flows.output.formats import as_json_or_csv, print_json, print_records
 
 
 @click.command()
@@ -12,7 +12,6 @@ from flows.output.options import as_json_or_csv
 def show(run: str, form: str) -> None:
     """Show everything about one RUN, by the id that `digits history` lists."""
     from flows.output.display import print_run
-    from flows.output.formats import print_json, print_records
 
     row = find_run(run)
     if form == "csv":

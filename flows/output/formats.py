@@ -1,11 +1,22 @@
-"""Rows for programs: JSON and CSV."""
+"""Rows for programs: the options for JSON and CSV, and how they are printed."""
 
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
+
+import click
+
+
+def as_json_or_csv(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--json`` and ``--csv``: its ``form`` is "json", "csv" or ""."""
+    as_csv = click.option("--csv", "form", flag_value="csv", help="Print it as CSV, with a header.")
+    as_json = click.option(
+        "--json", "form", flag_value="json", default="", help="Print it as JSON."
+    )
+    return as_json(as_csv(command))
 
 
 def print_json(value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""The options of commands that take a recipe."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,13 +6,6 @@ from typing import Any
 import click
 
 from storage.recipe import Parameter, parameters
-
-
-def as_json_or_csv(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--json`` and ``--csv``: its ``form`` is "json", "csv" or ""."""
-    csv = click.option("--csv", "form", flag_value="csv", help="Print it as CSV, with a header.")
-    json = click.option("--json", "form", flag_value="json", default="", help="Print it as JSON.")
-    return json(csv(command))
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -38,11 +38,7 @@ def is_healthy(api_url: str) -> bool:
 
 
 def wait_until_healthy(api_url: str, server: subprocess.Popen[Any], log_file: Path) -> None:
-    """Wait for a server that is starting.
-
-    Raises:
-        ServerError: If it exits, or does not answer within START_TIMEOUT_S.
-    """
+    """Wait for a server; ServerError if it exits or does not answer within START_TIMEOUT_S."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while not is_healthy(api_url):
         if server.poll() is not None or time.monotonic() > deadline:
