@@ -50,11 +50,10 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
 
 
 def _files(name: str) -> Iterator[str]:
-    folder = Path(name)
-    if name == "-" or not folder.is_dir():
+    if name == "-" or not Path(name).is_dir():
         yield name
         return
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
         raise ImageError(f"{name}: expected images in the folder, found none")
     yield from map(str, found)

@@ -17,7 +17,6 @@ from storage.errors import ServerError
 HEARTBEAT_S = 30
 """Seconds between a run's heartbeats; Prefect allows nothing shorter."""
 NO_HEARTBEAT = "no heartbeat: the process died"
-BLOCK = "digits-notify"
 EVENTS = {"model.rejected", "prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
 # The format of Slack, Mattermost and others. Prefect fills in the braces; tojson quotes.
 BODY = (
@@ -61,7 +60,7 @@ def send_to(url: str) -> None:
         )
     check_login(server)
     webhook = Webhook(method="POST", url=url, headers={"Content-Type": "application/json"})
-    block = webhook.save(BLOCK, overwrite=True)
+    block = webhook.save("digits-notify", overwrite=True)
     _create_once(
         name="digits: tell when a night is rejected or fails",
         description="Created by `digits notify`.",

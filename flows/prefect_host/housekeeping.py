@@ -18,8 +18,6 @@ from storage.tables.database import open_database
 from storage.tables.runs import Runs
 from tasks.announce import resource
 
-DEPLOYMENT = "retrain/nightly"
-
 log = logging.getLogger("digits")
 
 
@@ -49,7 +47,7 @@ def runs_page(ui: str) -> str:
     Promoted (https://github.com/PrefectHQ/prefect/issues/16402).
     """
     with get_client(sync_client=True) as client:
-        deployment = client.read_deployment_by_name(DEPLOYMENT).id
+        deployment = client.read_deployment_by_name("retrain/nightly").id
     return f"{ui}/deployments/deployment/{deployment}?runs.flowRuns.state.name"
 
 

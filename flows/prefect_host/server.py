@@ -26,7 +26,6 @@ log = logging.getLogger("digits")
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 8
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def is_healthy(api_url: str) -> bool:
@@ -76,7 +75,7 @@ def answers(api_url: str) -> bool:
         ServerError: If it does not answer and is on another machine.
     """
     healthy = is_healthy(api_url)
-    if not healthy and urlsplit(api_url).hostname not in LOOPBACK:
+    if not healthy and urlsplit(api_url).hostname not in {"127.0.0.1", "localhost", "::1"}:
         raise ServerError(
             f"expected a Prefect server at PREFECT_API_URL={api_url}, received no answer;"
             " start it, or unset PREFECT_API_URL to use the embedded one"
