@@ -14,8 +14,6 @@ from storage.recipe import Recipe
 from storage.tables.schema import Correction
 from tasks.data.dataset import Dataset, digest
 
-# One in this many is never trained on: those are the field set.
-FIELD_SHARE = 5
 # A few corrections among 60,000 images would have no effect: an epoch shows each this often.
 MAX_REPEATS = 10
 
@@ -70,8 +68,9 @@ def add_corrections(
     if rows is None:
         return Corrected(dataset)
     sound = _sound(rows, dataset)
-    field = [row for row in sound if int(row.digest, 16) % FIELD_SHARE == 0]
-    used = [row for row in sound if int(row.digest, 16) % FIELD_SHARE]
+    not_digits = [row for row in sound if row.label is None]
+    field = [row for row in sound if row.in_field_set]
+    used = [row for row in sound if row.label is not None and not row.in_field_set]
     share = recipe.corrections_share
     room = int(len(dataset.train_images) * share / (1 - share))
     order = np.random.default_rng(recipe.seed).permutation(len(used))[:room]
@@ -90,6 +89,7 @@ def add_corrections(
             train_labels=np.concatenate([dataset.train_labels, *[labels] * repeats]),
             field_images=field_images,
             field_labels=field_labels,
+            not_digits=_images(not_digits),
         ),
         used=len(used),
         dropped=dropped,
@@ -116,8 +116,12 @@ def _sound(rows: Sequence[Correction], dataset: Dataset) -> list[Correction]:
 
 
 def _arrays(rows: Sequence[Correction]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    return _images(rows), np.array([row.label for row in rows], dtype=np.uint8)
+
+
+def _images(rows: Sequence[Correction]) -> NDArray[np.uint8]:
     images = np.frombuffer(b"".join(row.image for row in rows), np.uint8)
-    return images.reshape(-1, 28, 28), np.array([row.label for row in rows], dtype=np.uint8)
+    return images.reshape(-1, 28, 28)
 
 
 def _sha(image: NDArray[np.uint8]) -> str:

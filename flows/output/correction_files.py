@@ -26,7 +26,7 @@ def write_corrections(rows: Sequence[Correction], target: Path) -> None:
         return
     target.mkdir(parents=True, exist_ok=True)
     write_images(target / IMAGES, b"".join(row.image for row in rows))
-    write_labels(target / LABELS, bytes(row.label for row in rows))
+    write_labels(target / LABELS, bytes(row.label for row in rows if row.label is not None))
 
 
 def read_corrections(source: Path) -> tuple[NDArray[np.uint8], list[int]]:

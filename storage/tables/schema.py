@@ -31,6 +31,9 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 REVISION = max(path.name[:4] for path in MIGRATIONS.glob("versions/[0-9]*_*.py"))
 """The newest migration, by its number."""
 
+# One correction in this many is never trained on: those are the field set.
+FIELD_SHARE = 5
+
 # Units
 DIGEST, SHARE, TIME = "SHA-256", "share, 0 to 1", "UTC"
 IMAGES, NATS, SECONDS = "images", "nats", "s"
@@ -60,6 +63,7 @@ class Base(DeclarativeBase):
         datetime: UTCDateTime,
         list[dict[str, Any]]: JSON,
         dict[str, str]: JSON,
+        dict[str, int]: JSON,
     }
 
     def as_dict(self) -> dict[str, Any]:
@@ -201,6 +205,12 @@ class Run(Base):
     corrections_dropped: Mapped[int | None] = _column(
         "corrections not used: in the test set, or in the training set with another label", IMAGES
     )
+    corrections_held: Mapped[int | None] = _column(
+        "corrections not used because they are held until a person accepts them", IMAGES
+    )
+    held_actors: Mapped[dict[str, int] | None] = _column(
+        "how many of the held corrections each person sent", "JSON"
+    )
     corrections_digest: Mapped[str | None] = _column(
         "of the corrections trained on and the field set", DIGEST
     )
@@ -248,7 +258,7 @@ class Promotion(Base):
 
 
 class Correction(Base):
-    """An image and the digit that a person says it shows."""
+    """An image and the digit that a person says it shows, or that it shows none."""
 
     __tablename__ = "corrections"
 
@@ -261,12 +271,54 @@ class Correction(Base):
         "of the image; identifies the correction", DIGEST, primary_key=True
     )
     image: Mapped[bytes] = _column("28 x 28 bytes, row by row: 0 is paper, 255 is ink")
-    label: Mapped[int] = _column("the digit that the person says it shows")
+    label: Mapped[int | None] = _column(
+        "the digit that the person says it shows; empty if it is not a digit"
+    )
     predicted: Mapped[int | None] = _column("the model's answer; empty if imported")
     version: Mapped[str | None] = _column("that model")
     corrected_at: Mapped[datetime] = _column("when", TIME)
     actor: Mapped[str] = _column("who corrected it: a name, user@host, or the client's address")
     revoked_at: Mapped[datetime | None] = _column("when it was revoked; empty otherwise", TIME)
+    sure_answer: Mapped[int | None] = _column(
+        "the digit that a champion answered with a probability of 0.9 or more when a run first"
+        " contradicted the label with it; empty if none did"
+    )
+    held_at: Mapped[datetime | None] = _column(
+        "when a run held it; runs do not learn from it unless it is accepted", TIME
+    )
+    held_why: Mapped[str | None] = _column("why", "", Text)
+    accepted_at: Mapped[datetime | None] = _column(
+        "when a person accepted it: it is not held, whatever a champion answers", TIME
+    )
+    accepted_by: Mapped[str | None] = _column("that person")
+    learnt_by: Mapped[str | None] = _column(
+        "the first promoted run that trained on it; empty if none did"
+    )
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for a person to accept it."""
+        return self.held_at is not None and self.accepted_at is None
+
+    @property
+    def in_field_set(self) -> bool:
+        """Whether it is never trained on: its digest decides, so this never changes."""
+        return self.label is not None and int(self.digest, 16) % FIELD_SHARE == 0
+
+    @property
+    def state(self) -> str:
+        """``revoked``, ``held``, ``measured``, ``learnt`` or ``kept``.
+
+        ``measured`` ones are in the field set, or are not a digit: runs measure models on them.
+        ``learnt_by`` names the version that learnt a ``learnt`` one. ``kept`` ones wait for a run.
+        """
+        if self.revoked_at:
+            return "revoked"
+        if self.held:
+            return "held"
+        if self.label is None or self.in_field_set:
+            return "measured"
+        return "learnt" if self.learnt_by else "kept"
 
 
 class EpochRow(Base):

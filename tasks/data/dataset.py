@@ -22,6 +22,8 @@ class Dataset:
         field_images: Like train_images, shape (k, 28, 28): the field set, corrections that are
             never trained on and that the gate scores.
         field_labels: Like train_labels, shape (k,).
+        not_digits: Like train_images, shape (j, 28, 28): corrections that say that an image is
+            not a digit. They are never trained on, only measured.
     """
 
     train_images: NDArray[np.uint8]
@@ -33,6 +35,9 @@ class Dataset:
         default_factory=lambda: np.empty((0, 28, 28), dtype=np.uint8)
     )
     field_labels: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
+    not_digits: NDArray[np.uint8] = field(
+        default_factory=lambda: np.empty((0, 28, 28), dtype=np.uint8)
+    )
 
     def columns(self) -> dict[str, object]:
         """Columns of ``runs``."""

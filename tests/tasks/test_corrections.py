@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from storage.tables.corrections import Corrections
-from storage.tables.schema import Correction
-from tasks.corrections import FIELD_SHARE, MAX_REPEATS, Corrected, add_corrections
+from storage.tables.schema import FIELD_SHARE, Correction
+from tasks.corrections import MAX_REPEATS, Corrected, add_corrections
 from tasks.data.dataset import Dataset
 from tasks.journal import journal
 

@@ -1,13 +1,15 @@
 import hashlib
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
-from storage.errors import CorrectionNotFoundError, ImageError
-from storage.tables.corrections import Corrections
+from storage.errors import CorrectionNotFoundError, DatabaseError, ImageError
+from storage.tables.corrections import Corrections, NewCorrection
+from storage.tables.database import open_database
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (4, 28, 28)).astype(np.uint8)
 
@@ -85,8 +87,117 @@ def test_one_blank_image_rejects_all_corrections(corrections):
 
 
 def test_one_invalid_label_rejects_all_corrections(corrections):
-    from storage.errors import DatabaseError
-
     with pytest.raises(DatabaseError, match="label_is_a_digit"):
         corrections.add(IMAGES[:2], [3, 10], actor="anna")
     assert not corrections.all()
+
+
+def test_an_image_that_is_not_a_digit_is_kept_without_a_label(corrections, settings):
+    (digest,) = corrections.add(IMAGES[:1], [None], actor="anna", predicted=8, version="run-1")
+
+    with closing(sqlite3.connect(settings.home / "metrics.db")) as sql:
+        found = sql.execute("SELECT digest, label, predicted FROM corrections").fetchall()
+    assert found == [(digest, None, 8)]
+    assert corrections.get(digest).state == "measured"
+
+
+def test_a_correction_says_whether_it_is_kept_held_revoked_or_which_version_learnt_it(corrections):
+    trained = [d for d in corrections.add(IMAGES, [3] * 4, actor="anna") if int(d, 16) % 5]
+    digest, other = trained[:2]
+    assert corrections.get(digest[:12]).state == "kept"
+
+    corrections.hold({digest: 7}, {digest: "contradicted"})
+    held = corrections.get(digest)
+    assert (held.state, held.sure_answer, held.held_why) == ("held", 7, "contradicted")
+
+    corrections.accept([digest], by="carl")
+    accepted = corrections.get(digest)
+    assert (accepted.state, accepted.accepted_by) == ("kept", "carl")
+
+    rows = [row for row in corrections.all() if row.digest in trained]
+    corrections.learn("run-2", rows)
+    corrections.learn("run-3", rows)
+    assert (corrections.get(digest).state, corrections.get(digest).learnt_by) == ("learnt", "run-2")
+
+    corrections.revoke(other)
+    assert corrections.get(other).state == "revoked"
+
+
+def test_a_correction_of_the_field_set_is_measured_and_never_learnt(corrections):
+    image = np.zeros((1, 28, 28), np.uint8)
+    image[0, 14, 14] = 2
+    (digest,) = corrections.add(image, [1], actor="anna")
+    assert int(digest, 16) % 5 == 0
+    assert corrections.get(digest).state == "measured"
+
+
+def test_another_label_forgets_what_was_found_about_the_first_and_the_same_label_does_not(
+    corrections,
+):
+    (digest,) = corrections.add(IMAGES[:1], [3], actor="anna")
+    corrections.hold({digest: 7}, {digest: "contradicted"})
+
+    corrections.add(IMAGES[:1], [3], actor="bob")
+    assert corrections.get(digest).held
+    corrections.add(IMAGES[:1], [4], actor="bob")
+    changed = corrections.get(digest)
+    assert (changed.held, changed.sure_answer, changed.label) == (False, None, 4)
+
+
+def test_a_label_that_changed_since_the_run_read_it_was_not_learnt(corrections):
+    corrections.add(IMAGES[:1], [3], actor="anna")
+    rows = corrections.all()
+    corrections.add(IMAGES[:1], [4], actor="anna")
+    corrections.learn("run-2", rows)
+    assert corrections.all()[0].learnt_by is None
+
+
+def test_the_held_corrections_of_a_person_are_accepted_together(corrections):
+    first, second = corrections.add(IMAGES[:2], [3, 8], actor="anna")
+    (third,) = corrections.add(IMAGES[2:3], [3], actor="bob")
+    corrections.hold({}, {first: "why", third: "why"})
+
+    assert corrections.accept_actor("anna", by="carl") == [first]
+    assert [corrections.get(d).held for d in (first, second, third)] == [False, False, True]
+    with pytest.raises(CorrectionNotFoundError, match=r"are held \(bob\), received 'anna'"):
+        corrections.accept_actor("anna", by="carl")
+
+
+def test_one_digest_that_matches_none_accepts_nothing(corrections):
+    first, _ = corrections.add(IMAGES[:2], [3, 8], actor="anna")
+    with pytest.raises(CorrectionNotFoundError, match="no match"):
+        corrections.accept([first, "zz"], by="carl")
+    assert corrections.get(first).accepted_at is None
+
+
+def test_what_is_restored_from_a_file_leaves_newer_rows_alone_unless_asked(corrections):
+    first, second = corrections.add(IMAGES[:2], [3, 8], actor="anna")
+    corrections.revoke(first)
+    when = datetime(2026, 1, 2, tzinfo=UTC)
+    old = [NewCorrection(image, 5, "bob", when) for image in IMAGES[:3]]
+
+    (third,) = corrections.restore(old, overwrite=False)
+    assert [corrections.get(d).label for d in (first, second, third)] == [3, 8, 5]
+    assert corrections.get(first).revoked_at is not None
+    assert (corrections.get(third).actor, corrections.get(third).corrected_at) == ("bob", when)
+
+    assert corrections.restore(old, overwrite=True) == [first, second, third]
+    found = corrections.get(first)
+    assert (found.label, found.actor, found.corrected_at, found.revoked_at) == (
+        5,
+        "bob",
+        when,
+        None,
+    )
+
+
+def test_corrections_of_an_earlier_release_are_neither_held_nor_accepted(release_home):
+    table = Corrections(open_database(f"sqlite:///{release_home}/metrics.db"), "fonts")
+    rows = table.all(revoked=True)
+    assert len(rows) == 50
+    assert {(row.held_at, row.accepted_at, row.sure_answer, row.learnt_by) for row in rows} == {
+        (None, None, None, None)
+    }
+    table.add(IMAGES[:1], [None], actor="anna")
+    with pytest.raises(DatabaseError, match="label_is_a_digit"):
+        table.add(IMAGES[:1], [10], actor="anna")

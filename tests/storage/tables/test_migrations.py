@@ -15,8 +15,10 @@ from sqlalchemy import Engine
 from storage.errors import DatabaseError
 from storage.settings import Settings
 from storage.tables.database import open_database
+from storage.tables.schema import REVISION
 
 PROJECT = Path(__file__).resolve().parents[3]
+NEXT = f"{int(REVISION) + 1:04d}"
 FLOW_RUN_ID = "    flow_run_id: Mapped[str | None]"
 NEW_COLUMNS = """\
     paid_at: Mapped[datetime | None] = _column("when it was paid", TIME)
@@ -70,9 +72,9 @@ def test_a_new_migration_has_the_next_number_and_the_newer_project_upgrades_with
 ) -> None:
     made = make_migration(call, "NAME=what it cost")
     assert made.returncode == 0, made.stderr
-    (path,) = (newer / "storage/tables/migrations/versions").glob("0005*")
-    assert path.name == "0005_what_it_cost.py"
-    assert 'revision = "0005"\ndown_revision = "0004"\n' in path.read_text()
+    (path,) = (newer / "storage/tables/migrations/versions").glob(f"{NEXT}*")
+    assert path.name == f"{NEXT}_what_it_cost.py"
+    assert f'revision = "{NEXT}"\ndown_revision = "{REVISION}"\n' in path.read_text()
     assert not (newer / "metrics.db").exists()  # it leaves the user's own database alone
     sql.execute(
         "INSERT INTO corrections (dataset, digest, image, label, corrected_at, actor)"
@@ -93,23 +95,24 @@ def test_a_new_migration_has_the_next_number_and_the_newer_project_upgrades_with
         columns = [name for _, name, *_ in fresh.execute("PRAGMA table_info(runs)")]
         assert columns[-2:] == ["paid_at", "cost"]
         assert fresh.execute("SELECT label FROM corrections").fetchall() == [(4,)]
-        assert fresh.execute("SELECT * FROM alembic_version").fetchall() == [("0005",)]
-    with pytest.raises(DatabaseError, match=r"0004 at most.*received schema 0005.*update") as error:
+        assert fresh.execute("SELECT * FROM alembic_version").fetchall() == [(NEXT,)]
+    with pytest.raises(DatabaseError, match=r"at most.*update") as error:
         open_database(settings.database_url)
+    assert f"{REVISION} at most), received schema {NEXT};" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_alembic_called_by_hand_also_takes_the_next_number(newer: Path, call: Call) -> None:
     made = call(".venv/bin/alembic", "revision", "-m", "by hand")
     assert made.returncode == 0, made.stderr
-    assert (newer / "storage/tables/migrations/versions/0005_by_hand.py").exists()
+    assert (newer / f"storage/tables/migrations/versions/{NEXT}_by_hand.py").exists()
 
 
 def test_a_migration_without_a_name_is_refused(newer: Path, call: Call) -> None:
     refused = make_migration(call)
     assert refused.returncode == 2
     assert "expected NAME=what_is_new" in refused.stderr
-    assert not list((newer / "storage/tables/migrations/versions").glob("0005*"))
+    assert not list((newer / "storage/tables/migrations/versions").glob(f"{NEXT}*"))
 
 
 def test_opening_a_database_that_is_up_to_date_does_not_import_alembic(
