@@ -14,6 +14,7 @@ from tasks.corrections import add_corrections
 from tasks.data.sources import resolve, run_name
 from tasks.evaluate import evaluate
 from tasks.gate import gate
+from tasks.hold import hold
 from tasks.journal import journal, state_of
 from tasks.load import load
 from tasks.preprocess import preprocess
@@ -52,7 +53,8 @@ def retrain(
         store = run.store
         loaded = run.note(load(recipe.dataset))
         check = run.note(validate(loaded, champion_statistics(store), recipe.max_drift))
-        corrected = run.note(add_corrections(loaded, run.corrections(), recipe))
+        held = run.note(hold(run.corrections(), store))
+        corrected = run.note(add_corrections(loaded, held.rows, recipe))
         data = corrected.dataset
         training, test = preprocess(data)
         model = build(recipe)

@@ -80,6 +80,7 @@ def _compare(
         best=answer.scores.get(BEST),
         compared_with=champion.pointer if champion else None,
         pairs=answer.pairs,
+        field_pairs=answer.field_pairs,
         rolled_back=history.rolled_back.get(candidate.weights_digest),
     )
 
@@ -106,6 +107,7 @@ def _in_a_new_process(models: dict[str, StoredModel], dataset: Dataset) -> Answe
         labels=dataset.test_labels,
         field_images=dataset.field_images,
         field_labels=dataset.field_labels,
+        field_actors=dataset.field_actors,
     )
     try:
         done = subprocess.run(

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,7 @@ class Corrected:
 
     Args:
         dataset: The corrections used are among its training images; it has the field set.
-        used: Different corrections in the training images.
+        used: The corrections in the training images.
         dropped: Corrections left out because they are in the test set, or in the training set
             with another label.
         digest: SHA-256 of all that are used or in the field set, hexadecimal; None where the
@@ -34,7 +35,7 @@ class Corrected:
     """
 
     dataset: Dataset
-    used: int = 0
+    used: Sequence[Correction] = ()
     dropped: int = 0
     digest: str | None = None
 
@@ -43,7 +44,7 @@ class Corrected:
         if self.digest is None:
             return {}
         return {
-            "corrections_used": self.used,
+            "corrections_used": len(self.used),
             "corrections_dropped": self.dropped,
             "corrections_digest": self.digest,
             "field_total": len(self.dataset.field_labels),
@@ -63,20 +64,19 @@ def add_corrections(
             corrections; where there are more, the seed decides which are left out.
 
     Returns:
-        Each is repeated up to MAX_REPEATS times, as far as the share allows.
+        Each is repeated up to MAX_REPEATS times, as far as the share allows, but not those that
+        the champion contradicts; one person's corrections take at most half of the share.
     """
     if rows is None:
         return Corrected(dataset)
     sound = _sound(rows, dataset)
-    not_digits = [row for row in sound if row.label is None]
     field = [row for row in sound if row.in_field_set]
-    used = [row for row in sound if row.label is not None and not row.in_field_set]
     share = recipe.corrections_share
     room = int(len(dataset.train_images) * share / (1 - share))
-    order = np.random.default_rng(recipe.seed).permutation(len(used))[:room]
-    used = [used[i] for i in sorted(order)]
-    repeats = min(MAX_REPEATS, room // len(used)) if used else 0
-    images, labels = _arrays(used)
+    trainable = [row for row in sound if row.label is not None and not row.in_field_set]
+    used = _within(room, trainable, recipe.seed)
+    repeats = _repeats(room, used)
+    once, often = _arrays(used), _arrays([row for row in used if not row.contradicted])
     field_images, field_labels = _arrays(field)
     dropped = len(rows) - len(sound)
     log.info(
@@ -85,16 +85,41 @@ def add_corrections(
     return Corrected(
         dataset=replace(
             dataset,
-            train_images=np.concatenate([dataset.train_images, *[images] * repeats]),
-            train_labels=np.concatenate([dataset.train_labels, *[labels] * repeats]),
+            train_images=np.concatenate(
+                [dataset.train_images, once[0], *[often[0]] * (repeats - 1)]
+            ),
+            train_labels=np.concatenate(
+                [dataset.train_labels, once[1], *[often[1]] * (repeats - 1)]
+            ),
             field_images=field_images,
             field_labels=field_labels,
-            not_digits=_images(not_digits),
+            field_actors=np.array([row.actor for row in field], dtype=np.str_),
+            not_digits=_images([row for row in sound if row.label is None]),
         ),
-        used=len(used),
+        used=used,
         dropped=dropped,
-        digest=digest(images, labels, field_images, field_labels),
+        digest=digest(*once, field_images, field_labels),
     )
+
+
+def _within(room: int, rows: Sequence[Correction], seed: int) -> list[Correction]:
+    """At most ``room`` of them, and of one person half as many; the seed decides which."""
+    chosen: list[int] = []
+    of_actor: Counter[str] = Counter()
+    for i in np.random.default_rng(seed).permutation(len(rows)):
+        actor = rows[i].actor
+        if len(chosen) < room and of_actor[actor] < room // 2:
+            chosen.append(i)
+            of_actor[actor] += 1
+    return [rows[i] for i in sorted(chosen)]
+
+
+def _repeats(room: int, rows: Sequence[Correction]) -> int:
+    """How often an epoch shows each of them."""
+    if not rows:
+        return 0
+    most_of_an_actor = max(Counter(row.actor for row in rows).values())
+    return min(MAX_REPEATS, room // len(rows), room // 2 // most_of_an_actor)
 
 
 def _sound(rows: Sequence[Correction], dataset: Dataset) -> list[Correction]:

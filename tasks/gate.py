@@ -151,6 +151,23 @@ def _field(challenger: Score, measurements: Measurements, _: Recipe) -> Rule | N
     return Rule("field", required, measured, field.correct >= champion.field.correct)
 
 
+def _field_parts(_: Score, measurements: Measurements, __: Recipe) -> Rule | None:
+    """No digit and no person is given up for the others; no rule without a field set."""
+    if not measurements.field_pairs:
+        return None
+    required = "no digit's and no person's corrections given up for others (McNemar p below"
+    required += f" {SIGNIFICANCE:g})"
+    worse = []
+    for part, pairs in measurements.field_pairs.items():
+        p = mcnemar(pairs.only_champion, pairs.only_challenger)
+        if p < SIGNIFICANCE:
+            worse.append(
+                f"{part}: only challenger right: {pairs.only_challenger:,}, only champion right:"
+                f" {pairs.only_champion:,}, p = {p:.3g}"
+            )
+    return Rule("field parts", required, "; ".join(worse) or "none was", passed=not worse)
+
+
 # Each takes the challenger's score, all measurements and the recipe; None leaves the rule out.
 RULES: tuple[Callable[[Score, Measurements, Recipe], Rule | None], ...] = (
     _finite,
@@ -160,4 +177,5 @@ RULES: tuple[Callable[[Score, Measurements, Recipe], Rule | None], ...] = (
     _champion,
     _rollback,
     _field,
+    _field_parts,
 )

@@ -22,6 +22,9 @@ from storage.tables.database import open_database
 from storage.tables.promotions import Promotions
 from storage.tables.runs import Runs
 from storage.tables.schema import Correction, Run
+from tasks.corrections import Corrected
+from tasks.hold import Held
+from tasks.reporting import best_effort
 from tasks.scoring.values import Measurements
 from tasks.train import LearningCurve
 
@@ -51,6 +54,7 @@ class Journal:
         self._runs = Runs(engine, settings.lease_s)
         self._promotions = Promotions(engine)
         self._corrections = Corrections(engine, recipe.name)
+        self._learning: Sequence[Correction] = ()
         self._recipe = recipe
         self.provenance = provenance
         self.store = open_store(settings, recipe.name)
@@ -71,6 +75,10 @@ class Journal:
             self._runs.add_epochs(self.id, points)
         if isinstance(value, Measurements) and value.recorded:
             self._runs.set_digits(self.id, value.recorded)
+        if isinstance(value, Held) and (value.answers or value.reasons):
+            self._corrections.hold(value.answers, value.reasons)
+        if isinstance(value, Corrected):
+            self._learning = value.used
         self._runs.note(self.id, **value.columns())
         return value
 
@@ -85,6 +93,8 @@ class Journal:
         self.outcome = outcome
         if outcome.status is Status.PROMOTED:
             self._sync_promotions()
+            with best_effort("the note of what was learnt"):
+                self._corrections.learn(self.id, self._learning)
 
     def renew_lease(self) -> None:
         """Show that the run is alive.

@@ -15,7 +15,10 @@ from storage.tables.database import reading, writing
 from storage.tables.schema import Correction
 
 # What an earlier label was found to be does not hold for another label.
-JUDGEMENT = ("sure_answer", "held_at", "held_why", "accepted_at", "accepted_by", "learnt_by")
+JUDGEMENT = (
+    "asked_answer", "asked_probability", "held_at", "held_why", "accepted_at", "accepted_by",
+    "learnt_by",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -145,20 +148,20 @@ class Corrections:
             f" received {actor!r}; `digits corrections --held` lists them"
         )
 
-    def hold(self, sure_answers: Mapping[str, int], held: Mapping[str, str]) -> None:
+    def hold(self, answers: Mapping[str, tuple[int, float]], reasons: Mapping[str, str]) -> None:
         """Write what a run found.
 
         Args:
-            sure_answers: The digit that a sure champion answered instead, by digest.
-            held: Why the correction is held, by digest.
+            answers: What the champion answered, and the probability in [0, 1], by digest.
+            reasons: Why the correction is held, by digest.
         """
         now = datetime.now(UTC)
         with writing(self._engine) as session:
             for row in session.scalars(self._active()):
-                if row.digest in sure_answers:
-                    row.sure_answer = sure_answers[row.digest]
-                if row.digest in held and row.held_at is None:
-                    row.held_at, row.held_why = now, held[row.digest]
+                if row.digest in answers:
+                    row.asked_answer, row.asked_probability = answers[row.digest]
+                if row.digest in reasons and row.held_at is None:
+                    row.held_at, row.held_why = now, reasons[row.digest]
 
     def learn(self, run_id: str, rows: Sequence[Correction]) -> None:
         """Write that a promoted run trained on corrections, unless an earlier one did.

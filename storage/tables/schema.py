@@ -33,6 +33,8 @@ REVISION = max(path.name[:4] for path in MIGRATIONS.glob("versions/[0-9]*_*.py")
 
 # One correction in this many is never trained on: those are the field set.
 FIELD_SHARE = 5
+# A champion contradicts a correction if it gives another digit at least this probability.
+SURE = 0.9
 
 # Units
 DIGEST, SHARE, TIME = "SHA-256", "share, 0 to 1", "UTC"
@@ -279,10 +281,10 @@ class Correction(Base):
     corrected_at: Mapped[datetime] = _column("when", TIME)
     actor: Mapped[str] = _column("who corrected it: a name, user@host, or the client's address")
     revoked_at: Mapped[datetime | None] = _column("when it was revoked; empty otherwise", TIME)
-    sure_answer: Mapped[int | None] = _column(
-        "the digit that a champion answered with a probability of 0.9 or more when a run first"
-        " contradicted the label with it; empty if none did"
+    asked_answer: Mapped[int | None] = _column(
+        "what the champion answered when a run first asked it about this correction"
     )
+    asked_probability: Mapped[float | None] = _column("the probability it gave that answer", SHARE)
     held_at: Mapped[datetime | None] = _column(
         "when a run held it; runs do not learn from it unless it is accepted", TIME
     )
@@ -299,6 +301,17 @@ class Correction(Base):
     def held(self) -> bool:
         """Whether it waits for a person to accept it."""
         return self.held_at is not None and self.accepted_at is None
+
+    @property
+    def doubted(self) -> bool:
+        """Whether the champion that was asked read another digit than the label."""
+        return None not in (self.label, self.asked_answer) and self.asked_answer != self.label
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether that champion was sure, and no person has accepted the correction."""
+        sure = (self.asked_probability or 0) >= SURE
+        return self.doubted and sure and self.accepted_at is None
 
     @property
     def in_field_set(self) -> bool:

@@ -22,6 +22,7 @@ class Dataset:
         field_images: Like train_images, shape (k, 28, 28): the field set, corrections that are
             never trained on and that the gate scores.
         field_labels: Like train_labels, shape (k,).
+        field_actors: Text, shape (k,): the person who sent each image of the field set.
         not_digits: Like train_images, shape (j, 28, 28): corrections that say that an image is
             not a digit. They are never trained on, only measured.
     """
@@ -35,6 +36,7 @@ class Dataset:
         default_factory=lambda: np.empty((0, 28, 28), dtype=np.uint8)
     )
     field_labels: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, dtype=np.uint8))
+    field_actors: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=np.str_))
     not_digits: NDArray[np.uint8] = field(
         default_factory=lambda: np.empty((0, 28, 28), dtype=np.uint8)
     )

@@ -46,14 +46,14 @@ def interval(correct: int, total: int) -> tuple[float, float]:
     return float(bounds.low), float(bounds.high)
 
 
-def mcnemar(only_challenger: int, only_champion: int) -> float:
-    """One-sided exact p-value: the probability of so many wins for the challenger by chance.
+def mcnemar(wins: int, losses: int) -> float:
+    """One-sided exact p-value: the probability of so many wins by chance.
 
-    A win is an image that only one of the two gets right.
+    A win is an image that only the one of two models gets right, a loss one that only the other.
     McNemar, Note on the sampling error of the difference between correlated proportions or
     percentages, Psychometrika 12 (1947), 153-157; exact, by the binomial distribution.
     """
     from scipy.stats import binomtest
 
-    pairs = only_challenger + only_champion
-    return float(binomtest(only_challenger, pairs, alternative="greater").pvalue) if pairs else 1.0
+    pairs = wins + losses
+    return float(binomtest(wins, pairs, alternative="greater").pvalue) if pairs else 1.0

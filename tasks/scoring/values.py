@@ -1,7 +1,8 @@
 """What scoring produces and the gate decides from."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from storage.models.classifier import GOLDEN_TOLERANCE
 from storage.records import Evaluation, Pointer, Swap
@@ -62,7 +63,7 @@ class NotScored:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Test images that only one of challenger and champion gets right."""
+    """Images that only one of challenger and champion gets right."""
 
     only_challenger: int
     only_champion: int
@@ -82,6 +83,7 @@ class Measurements:
             champion itself.
         compared_with: The pointer that named the champion.
         pairs: None unless both challenger and champion answered.
+        field_pairs: Likewise on each part of the field set: one digit's, or one person's.
         rolled_back: The rollback that took these very weights out of use.
     """
 
@@ -93,6 +95,7 @@ class Measurements:
     compared_with: Pointer | None = None
     pairs: Pairs | None = None
     rolled_back: Swap | None = None
+    field_pairs: Mapping[str, Pairs] = field(default_factory=dict)
 
     @property
     def evaluation(self) -> Evaluation:

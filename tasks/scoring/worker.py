@@ -1,13 +1,13 @@
 """Score stored models in a process of their own: ``python -m tasks.scoring.worker``.
 
 Its one argument is REQUEST as JSON: the models to score. Standard input holds the images (npz:
-images, labels, field_images, field_labels). It prints ANSWER as JSON. It imports neither
-Prefect nor TensorFlow.
+images, labels, field_images, field_labels, field_actors). It prints ANSWER as JSON. It imports
+neither Prefect nor TensorFlow.
 """
 
 import io
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +35,17 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class Answer:
-    """One score for each model of the request; pairs if both challenger and champion answered."""
+    """What the models answered.
+
+    Args:
+        scores: One for each model of the request.
+        pairs: On the test set; None unless both challenger and champion answered.
+        field_pairs: Likewise on each part of the field set: one digit's, or one person's.
+    """
 
     scores: dict[str, Score | NotScored]
     pairs: Pairs | None = None
+    field_pairs: dict[str, Pairs] = field(default_factory=dict)
 
 
 REQUEST = TypeAdapter(dict[str, StoredModel])
@@ -51,14 +58,15 @@ def score_models(
     labels: NDArray[np.uint8],
     field_images: NDArray[np.uint8],
     field_labels: NDArray[np.uint8],
+    field_actors: NDArray[np.str_],
 ) -> Answer:
     """Score each model, named CHALLENGER, CHAMPION or BEST, on the same images.
 
-    Images are uint8, shape (n, 28, 28), labels integers, shape (n,), 0 to 9. The field set may be
-    empty.
+    Images are uint8, shape (n, 28, 28), labels integers, shape (n,), 0 to 9. ``field_actors`` is
+    text, shape (n,): who sent each image of the field set, which may be empty.
     """
     scores: dict[str, Score | NotScored] = {}
-    right = {}
+    right, right_in_field = {}, {}
     for name, model in models.items():
         try:
             # How far the challenger's golden batch is off is for the gate to judge.
@@ -68,19 +76,31 @@ def score_models(
                 else load_classifier(model.folder, model.digest)
             )
             probabilities = classifier.probabilities(images)
+            in_field = _right(classifier, field_images, field_labels)
             scores[name] = Score(
                 loss_and_confusion(probabilities, labels),
                 classifier.golden_difference(),
                 surest_mistakes(probabilities, labels, MISTAKES),
-                _field_score(classifier, field_images, field_labels),
+                FieldScore(int(in_field.sum()), len(in_field)) if len(in_field) else None,
             )
             right[name] = probabilities.argmax(axis=1) == labels
+            right_in_field[name] = in_field
         except DamagedModelError as error:
             scores[name] = NotScored(str(error))
     if not {CHALLENGER, CHAMPION} <= right.keys():
         return Answer(scores)
-    ours, champions = right[CHALLENGER], right[CHAMPION]
-    return Answer(scores, Pairs(int((ours & ~champions).sum()), int((champions & ~ours).sum())))
+    ours, champions = right_in_field[CHALLENGER], right_in_field[CHAMPION]
+    parts = {f"digit {digit}": field_labels == digit for digit in np.unique(field_labels)}
+    parts |= {f"by {actor}": field_actors == actor for actor in np.unique(field_actors)}
+    return Answer(
+        scores,
+        _pairs(right[CHALLENGER], right[CHAMPION]),
+        {part: _pairs(ours[chosen], champions[chosen]) for part, chosen in parts.items()},
+    )
+
+
+def _pairs(ours: NDArray[np.bool_], champions: NDArray[np.bool_]) -> Pairs:
+    return Pairs(int((ours & ~champions).sum()), int((champions & ~ours).sum()))
 
 
 def surest_mistakes(
@@ -102,16 +122,15 @@ def surest_mistakes(
     )
 
 
-def _field_score(
+def _right(
     classifier: Classifier, images: NDArray[np.uint8], labels: NDArray[np.uint8]
-) -> FieldScore | None:
-    """An answer that is not finite counts as wrong."""
+) -> NDArray[np.bool_]:
+    """Which answers are right; one that is not finite is wrong."""
     if not len(images):
-        return None
+        return np.empty(0, dtype=np.bool_)
     probabilities = classifier.probabilities(images)
-    finite = np.isfinite(probabilities).all(axis=1)
-    correct = int((finite & (probabilities.argmax(axis=1) == labels)).sum())
-    return FieldScore(correct, len(images))
+    right: NDArray[np.bool_] = probabilities.argmax(axis=1) == labels
+    return right & np.isfinite(probabilities).all(axis=1)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -22,10 +23,19 @@ def dataset() -> Dataset:
     return Dataset(pictures(1000, 1), labels, pictures(100, 2), labels[:100], digest="d")
 
 
-def rows(images: np.ndarray, labels: np.ndarray | int = 3) -> list[Correction]:
+def rows(
+    images: np.ndarray, labels: np.ndarray | int = 3, actors: Sequence[str] = ("anna", "bob")
+) -> list[Correction]:
     return [
-        Correction(digest=hashlib.sha256(i.tobytes()).hexdigest(), image=i.tobytes(), label=int(la))
-        for i, la in zip(images, np.broadcast_to(labels, len(images)), strict=True)
+        Correction(
+            digest=hashlib.sha256(i.tobytes()).hexdigest(),
+            image=i.tobytes(),
+            label=int(label),
+            actor=actor,
+        )
+        for i, label, actor in zip(
+            images, np.broadcast_to(labels, len(images)), itertools.cycle(actors), strict=False
+        )
     ]
 
 
@@ -70,7 +80,7 @@ def test_a_fifth_is_the_field_set_and_never_trained_on(added, dataset):
 
     found = corrected.dataset
     assert 150 < len(found.field_images) < 250
-    assert corrected.used == 1000 - len(found.field_images)
+    assert len(corrected.used) == 1000 - len(found.field_images)
     for image in found.field_images:
         assert contains(found.train_images, image) == 0
         assert int(hashlib.sha256(image.tobytes()).hexdigest(), 16) % 5 == 0
@@ -91,7 +101,7 @@ def test_a_few_are_repeated_and_no_more_than_their_share(added, dataset):
     corrected = added(rows(images), dataset, share=0.1, seed=0)
     extra = len(corrected.dataset.train_images) - 1000
     assert 0 < extra <= 1000 * 0.1 / 0.9
-    assert extra == corrected.used * min(10, 111 // corrected.used)
+    assert extra == len(corrected.used) * min(10, 111 // len(corrected.used))
     assert len(corrected.dataset.train_labels) == len(corrected.dataset.train_images)
 
 
@@ -100,7 +110,7 @@ def test_a_flood_never_takes_more_of_an_epoch_than_its_share(added, dataset, sha
     corrected = added(rows(pictures(3000, 3)), dataset, share=share, seed=0)
     total = len(corrected.dataset.train_images)
     assert (total - 1000) / total <= share
-    assert corrected.used == total - 1000
+    assert len(corrected.used) == total - 1000
 
 
 def test_another_seed_leaves_others_of_a_flood_out_and_the_same_seed_the_same(added, dataset):
@@ -128,7 +138,7 @@ def test_a_correction_in_the_test_set_or_contradicting_the_training_set_is_dropp
 
 def test_none_leave_all_as_it_is(added, dataset):
     corrected = added([], dataset, share=0.1, seed=0)
-    assert (corrected.used, corrected.dropped) == (0, 0)
+    assert (len(corrected.used), corrected.dropped) == (0, 0)
     assert (corrected.dataset.train_images == dataset.train_images).all()
     assert corrected.dataset.field_images.shape == (0, 28, 28)
 
@@ -165,10 +175,10 @@ def test_without_the_parameter_none_are_read(new_recipe, settings, engine, datas
         assert run.corrections() is None
         found = run.note(add_corrections.fn(dataset, run.corrections(), new_recipe()))
     assert found.dataset is dataset
-    assert (found.used, found.dropped, found.columns()) == (0, 0, {})
+    assert (len(found.used), found.dropped, found.columns()) == (0, 0, {})
     assert run.row().corrections_used is None
 
 
 def test_what_became_of_the_corrections_cannot_be_changed(dataset):
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Corrected(dataset).used = 3
+        Corrected(dataset).dropped = 3

@@ -1,4 +1,4 @@
-"""The gate's rule about the field set: corrections that were never trained on."""
+"""The gate's rules about the field set: corrections that were never trained on."""
 
 from collections.abc import Callable
 
@@ -78,6 +78,54 @@ def test_without_a_champion_it_passes(new_recipe) -> None:
     assert found.passed
 
 
+def parts_rule(field_pairs: dict[str, Pairs], recipe: Recipe) -> Rule | None:
+    scored = Score(EVALUATION, 0.0, field=FieldScore(70, 100))
+    measurements = Measurements(
+        "cd" * 32, EVALUATION, scored, scored, None, SEEN, Pairs(0, 0), field_pairs=field_pairs
+    )
+    found = [rule for rule in gate.fn(measurements, recipe).rules if rule.name == "field parts"]
+    return found[0] if found else None
+
+
+def test_one_digit_given_up_for_another_rejects_though_the_total_is_better(new_recipe) -> None:
+    pairs = {
+        "digit 1": Pairs(only_challenger=70, only_champion=0),
+        "digit 7": Pairs(only_challenger=0, only_champion=30),
+        "by anna": Pairs(only_challenger=70, only_champion=30),
+    }
+    found = parts_rule(pairs, new_recipe())
+    assert found is not None
+    assert not found.passed
+    expected = "digit 7: only challenger right: 0, only champion right: 30, p = 9.31e-10"
+    assert found.measured == expected
+
+
+def test_what_one_person_sent_is_not_given_up_for_what_others_did(new_recipe) -> None:
+    pairs = {"digit 7": Pairs(20, 6), "by anna": Pairs(20, 0), "by bob": Pairs(0, 6)}
+    found = parts_rule(pairs, new_recipe())
+    assert found is not None
+    assert not found.passed
+    assert found.measured.startswith("by bob: ")
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(0, 4), (1, 6), (10, 18), (0, 0), (9, 0)])
+def test_a_difference_that_chance_explains_blocks_no_promotion(new_recipe, ours, theirs) -> None:
+    found = parts_rule({"digit 7": Pairs(ours, theirs)}, new_recipe())
+    assert found is not None
+    assert found.passed
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(0, 5), (1, 7), (10, 20)])
+def test_a_difference_beyond_chance_does(new_recipe, ours, theirs) -> None:
+    found = parts_rule({"digit 7": Pairs(ours, theirs)}, new_recipe())
+    assert found is not None
+    assert not found.passed
+
+
+def test_without_a_field_set_there_is_no_rule_about_its_parts(new_recipe) -> None:
+    assert parts_rule({}, new_recipe()) is None
+
+
 def test_the_scoring_process_counts_the_answers_of_the_stored_bytes(
     tmp_path, tiny_model, settings
 ) -> None:
@@ -89,8 +137,12 @@ def test_the_scoring_process_counts_the_answers_of_the_stored_bytes(
     labels = np.arange(60) % 10
     answers = load_classifier(tmp_path / "run", digest).probabilities(images).argmax(axis=1)
 
-    models = {"challenger": StoredModel(tmp_path / "run", digest)}
-    found = score_models(models, images, labels, images[:55], labels[:55])
+    model = StoredModel(tmp_path / "run", digest)
+    actors = np.array(["anna", "bob"] * 30)[:55]
+    models = {"challenger": model, "champion": model}
+    found = score_models(models, images, labels, images[:55], labels[:55], actors)
 
     right = int((answers[:55] == labels[:55]).sum())
     assert found.scores["challenger"].field == FieldScore(right, 55)
+    parts = {*(f"digit {digit}" for digit in range(10)), "by anna", "by bob"}
+    assert found.field_pairs == dict.fromkeys(parts, Pairs(0, 0))

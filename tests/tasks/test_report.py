@@ -105,6 +105,16 @@ def test_the_report_shows_the_decision_every_rule_and_every_digit(reported) -> N
     assert "champion `" not in "\n".join(lines)
 
 
+def test_the_report_says_how_many_corrections_are_held_and_whose(reported) -> None:
+    found = measured(evaluation(90, 0.12345))
+    text = reported(found, corrections_held=1300, held_actors={"eve": 1200, "`bob`": 100})
+    assert (
+        "1,300 corrections are held, so the run did not learn from them: 1,200 of `eve`,"
+        " 100 of `'bob'`."
+    ) in text
+    assert "Held corrections" not in reported(found, corrections_held=0, held_actors={})
+
+
 def test_every_table_and_heading_of_the_report_has_blank_lines_around_it(reported) -> None:
     lines = reported(measured(evaluation(90, 0.12345), Mistake(3, 1, 2, 0.9))).splitlines()
     for before, line in pairwise(lines):

@@ -106,9 +106,10 @@ def test_a_correction_says_whether_it_is_kept_held_revoked_or_which_version_lear
     digest, other = trained[:2]
     assert corrections.get(digest[:12]).state == "kept"
 
-    corrections.hold({digest: 7}, {digest: "contradicted"})
+    corrections.hold({digest: (7, 0.95)}, {digest: "contradicted"})
     held = corrections.get(digest)
-    assert (held.state, held.sure_answer, held.held_why) == ("held", 7, "contradicted")
+    assert (held.state, held.held_why) == ("held", "contradicted")
+    assert (held.asked_answer, held.asked_probability) == (7, 0.95)
 
     corrections.accept([digest], by="carl")
     accepted = corrections.get(digest)
@@ -135,13 +136,13 @@ def test_another_label_forgets_what_was_found_about_the_first_and_the_same_label
     corrections,
 ):
     (digest,) = corrections.add(IMAGES[:1], [3], actor="anna")
-    corrections.hold({digest: 7}, {digest: "contradicted"})
+    corrections.hold({digest: (7, 0.95)}, {digest: "contradicted"})
 
     corrections.add(IMAGES[:1], [3], actor="bob")
     assert corrections.get(digest).held
     corrections.add(IMAGES[:1], [4], actor="bob")
     changed = corrections.get(digest)
-    assert (changed.held, changed.sure_answer, changed.label) == (False, None, 4)
+    assert (changed.held, changed.asked_answer, changed.label) == (False, None, 4)
 
 
 def test_a_label_that_changed_since_the_run_read_it_was_not_learnt(corrections):
@@ -195,7 +196,7 @@ def test_corrections_of_an_earlier_release_are_neither_held_nor_accepted(release
     table = Corrections(open_database(f"sqlite:///{release_home}/metrics.db"), "fonts")
     rows = table.all(revoked=True)
     assert len(rows) == 50
-    assert {(row.held_at, row.accepted_at, row.sure_answer, row.learnt_by) for row in rows} == {
+    assert {(row.held_at, row.accepted_at, row.asked_answer, row.learnt_by) for row in rows} == {
         (None, None, None, None)
     }
     table.add(IMAGES[:1], [None], actor="anna")

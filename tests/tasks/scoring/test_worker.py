@@ -29,6 +29,7 @@ def arrays(dataset: Dataset) -> dict[str, np.ndarray]:
         "labels": dataset.test_labels,
         "field_images": dataset.field_images,
         "field_labels": dataset.field_labels,
+        "field_actors": dataset.field_actors,
     }
 
 

@@ -21,13 +21,15 @@ def upgrade() -> None:
     """Let the label be empty, and add the columns."""
     _remake(
         sa.Column("label", sa.Integer),
-        sa.Column("sure_answer", sa.Integer),
+        sa.Column("asked_answer", sa.Integer),
+        sa.Column("asked_probability", sa.Float),
         sa.Column("held_at", sa.DateTime(timezone=True)),
         sa.Column("held_why", sa.Text),
         sa.Column("accepted_at", sa.DateTime(timezone=True)),
         sa.Column("accepted_by", sa.String),
         sa.Column("learnt_by", sa.String),
-        sa.CheckConstraint("sure_answer BETWEEN 0 AND 9", name="sure_answer_is_a_digit"),
+        sa.CheckConstraint("asked_answer BETWEEN 0 AND 9", name="asked_answer_is_a_digit"),
+        sa.CheckConstraint("asked_probability BETWEEN 0 AND 1", name="probability_is_a_share"),
     )
     for column in RUN_COLUMNS:
         op.execute(f"ALTER TABLE runs ADD COLUMN {column}")
