@@ -128,6 +128,14 @@ def touches(lines: list[str], models: Path) -> dict[tuple[str, int], str]:
     return found
 
 
+def missed(lines: list[str], models: Path) -> bool:
+    """The error struck a call of Python's own: their number differs now and then.
+
+    For example, an import lists a folder on sys.path again after a file was created there.
+    """
+    return any("(INJECTED)" in line and str(models / "mnist") not in line for line in lines)
+
+
 def swapped(lines: list[str]) -> bool:
     """The traced process moved a new champion.json into place: from then on the new one counts."""
     return any(re.match(r'rename.*/champion\.json"\) += 0$', line) for line in lines)
@@ -216,7 +224,11 @@ def test_whatever_call_fails_the_champion_loads_and_one_line_says_why(
     for ((call, number), line), error in zip(calls.items(), itertools.cycle(ERRORS)):
         if call == "close":
             continue  # Python's own: its failure says nothing about what was written
-        models, code, said, _ = struck(program, before, f"{call}:error={error}:when={number}")
+        strike = f"{call}:error={error}:when={number}"
+        for _ in range(10):
+            models, code, said, lines = struck(program, before, strike)
+            if not missed(lines, models):
+                break
         name = check_whole(models, {old, new})
         assert "Traceback" not in said, f"{line}\n{said}"
         if code:
