@@ -32,7 +32,7 @@ def test_fifty_promotions_under_load_and_no_request_fails_or_gets_a_mixture(
         tiny_models(seed)  # built before clients wait
     # The server closes connections that are idle for 5 s.
     limits = httpx.Limits(keepalive_expiry=1)
-    stopped, serving = threading.Event(), {"run-1"}
+    stopped, serving = threading.Event(), set()
 
     def ask(_: int) -> list[tuple[int, str, tuple[float, ...]]]:
         answers = []
@@ -50,6 +50,7 @@ def test_fifty_promotions_under_load_and_no_request_fails_or_gets_a_mixture(
     with ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(ask, number) for number in range(4)]
         try:
+            until(lambda: "run-1" in serving, "run-1 serves")
             for number in range(50):
                 name = f"load-{number:02}"
                 promote(server.store, name, 1 + number % 4)
