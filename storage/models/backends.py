@@ -104,7 +104,11 @@ class LocalFolder(Backend):
     def names(self, prefix: str) -> list[str]:
         try:
             found = [path.name for path in (self.local / prefix).iterdir()]
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError:  # a stray file beside the stores
+            if self.local.exists() and not self.local.is_dir():
+                raise
             return []
         return sorted(name for name in found if not name.startswith("."))
 

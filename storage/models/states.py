@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from storage.errors import DamagedStateError
 from storage.models.backends import Backend, Stored
@@ -23,6 +23,7 @@ from storage.records import Pointer, Swap, SwapKind
 POINTER = "champion.json"
 HISTORY = "history.jsonl"
 NO_CHAMPION = {"generation": 0, "version": None, "digest": None}
+POINTER_TYPES, SWAP_TYPES = get_type_hints(Pointer), get_type_hints(Swap)
 
 T = TypeVar("T")
 
@@ -159,7 +160,7 @@ class States:
     ) -> T:
         try:
             return decode(found.content)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DamagedStateError(
                 f"{self._backend}/{self._key(file)}: expected {expected}, received"
                 f" {found.content[:80]!r} ({error}); {remedy}"
@@ -215,9 +216,7 @@ def _decode_pointer(content: bytes) -> tuple[Pointer | None, str | None]:
     if file is not None and named == NO_CHAMPION:
         return None, str(file)
     pointer = Pointer(**named)
-    types = (type(pointer.generation), type(pointer.version), type(pointer.digest))
-    if types != (int, str, str) or not isinstance(file, str | None):
-        raise TypeError("a value of another type")
+    _check_types(named | {"state": file}, POINTER_TYPES | {"state": str | None})
     return pointer, file
 
 
@@ -233,7 +232,10 @@ def _encode_state(state: State) -> bytes:
 def _decode_state(content: bytes) -> State:
     found = json.loads(content)
     swaps = tuple(map(_decode_swap, found["swaps"]))
-    return State(History(swaps), tuple(found["kept"]), tuple(found["given_up"]))
+    kept, given_up = tuple(found["kept"]), tuple(found["given_up"])
+    for name in (*kept, *given_up):
+        _check_types({"kept and given_up": name}, {"kept and given_up": str})
+    return State(History(swaps), kept, given_up)
 
 
 def _decode_history(content: bytes) -> History:
@@ -242,4 +244,15 @@ def _decode_history(content: bytes) -> History:
 
 def _decode_swap(line: dict[str, Any]) -> Swap:
     kind, swapped_at = SwapKind(line["kind"]), datetime.fromisoformat(line["swapped_at"])
-    return Swap(**{**line, "kind": kind, "swapped_at": swapped_at})
+    if swapped_at.tzinfo is None:
+        raise ValueError("swapped_at has no time zone")
+    values = {**line, "kind": kind, "swapped_at": swapped_at}
+    swap = Swap(**values)
+    _check_types(values, SWAP_TYPES)
+    return swap
+
+
+def _check_types(values: dict[str, Any], types: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if not isinstance(value, types[name]) or isinstance(value, bool):
+            raise TypeError(f"{name} cannot be {value!r}")

@@ -69,7 +69,7 @@ def read_version(folder: Path, digest: str) -> Version:
             for name, described in manifest["files"].items()
         }
         return Version(manifest["version"], manifest, content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedModelError(
             f"{folder / MANIFEST}: expected the manifest of a version, received something else"
             f" ({error})"
@@ -81,7 +81,7 @@ def _read(path: Path, digest: str) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise DamagedModelError(
-            f"{path}: expected a file of a version, received {error}"
+            f"{path}: expected a file of a version, received: {error.strerror}"
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != digest:

@@ -166,7 +166,19 @@ def test_a_damaged_history_is_reported_with_a_way_out_that_works(digits, store):
     assert shown(digits("champion").stdout)["version"] == "run-2"
 
 
-def test_a_pointer_that_is_gone_is_no_first_night(digits, store):
+def test_a_file_in_the_place_of_the_models_is_an_error_not_an_empty_store(digits, home):
+    home.mkdir()
+    (home / "models").write_text("a file")
+
+    done = digits("champion")
+
+    assert done.returncode == 1
+    assert (
+        f"the model store {home}/models cannot be used: [Errno 20] Not a directory" in done.stderr
+    )
+
+
+def test_without_its_pointer_a_store_with_a_history_is_damaged_not_new(digits, store):
     # Not the state that a crash in the first promotion leaves: three swaps have happened.
     (store.folder / "champion.json").unlink()
     done = digits("champion", "--dataset", "mnist")

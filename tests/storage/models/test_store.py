@@ -240,6 +240,7 @@ def test_nothing_is_promoted_that_was_not_staged(store: ModelStore) -> None:
         b"{",
         b"null",
         b"[]",
+        b"[" * 100_000,
         b"\xff\xfe\x00",
         b"two\nlines",
         b'{"generation": 1, "version": "run-1"}',
@@ -398,7 +399,15 @@ def test_a_damaged_state_is_named_with_the_way_out_and_hides_no_champion(
     stage_and_promote(store, "run-1")
     file = objects.state_file()
     path = re.escape(f"{backend}/mnist/{file}")
-    for content in (b"{", b"[]", b"null", b'{"swaps": [{"generation": 1}]}', b"\xff"):
+    sound = objects[file]
+    for content in (
+        b"{", b"[]", b"null", b'{"swaps": [{"generation": 1}]}', b"\xff", b"[" * 100_000,
+        sound.replace(b'"generation": 1', b'"generation": "1"'),
+        sound.replace(b'"test_total": null', b'"test_total": "ten"'),
+        sound.replace(b"+00:00", b""),
+        sound.replace(b'"given_up": []', b'"given_up": [7]'),
+    ):  # fmt: skip
+        assert content != sound
         objects[file] = content
         with pytest.raises(DamagedStateError, match=rf"^{path}: expected .* move it"):
             store.history()
