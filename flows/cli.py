@@ -1,7 +1,9 @@
 """The command ``digits``. Commands import Prefect, TensorFlow and SQLAlchemy when they run."""
 
 import gc
+import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -37,6 +39,7 @@ def main() -> None:
     # a tenth of the time of `digits history`.
     gc.set_threshold(100_000)
     try:
+        _check_arguments(sys.argv[1:])
         cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
@@ -47,3 +50,15 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Cancelled.", err=True)
         sys.exit(130)
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Only the name of a file may be other bytes than UTF-8, which tables and JSON need."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            if not Path(argument).exists():
+                raise click.UsageError(
+                    f"expected arguments in UTF-8, received {os.fsencode(argument)!r}"
+                ) from None

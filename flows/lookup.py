@@ -74,4 +74,4 @@ def current_user() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in some containers
         user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+    return f"{user}@{socket.gethostname()}".encode(errors="replace").decode()

@@ -115,8 +115,9 @@ def _read_number(
 
 def _absolute(name: str, path: str) -> Path:
     try:
+        path.encode()  # the database and JSON hold UTF-8 only
         return Path(path).expanduser().absolute()
-    except RuntimeError as error:  # the home of an unknown user, such as ~nosuch/digits
+    except (RuntimeError, UnicodeEncodeError) as error:  # RuntimeError: ~nosuch/digits
         raise InvalidParameterError(
             f"{name}: expected a folder, received {path!r} ({error})"
         ) from error

@@ -69,7 +69,7 @@ def database_errors(where: URL) -> Iterator[None]:
     """Turn errors of the database or its driver into a one-line DatabaseError."""
     try:
         yield
-    except (SQLAlchemyError, OSError, ImportError) as error:
+    except (SQLAlchemyError, OSError, ImportError, UnicodeError) as error:
         cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
         raise DatabaseError(
             f"cannot use the metrics database {where.set(query={}).render_as_string()}:"

@@ -55,6 +55,18 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones(digits):
     assert "expected mlp, cnn or package.module:function, received 'resnet'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["history", "--dataset"], ["show"], ["rollback", "--why"], ["champion", "--dataset"]],
+)
+def test_an_argument_that_is_not_utf_8_is_refused_before_anything_happens(digits, home, arguments):
+    done = digits(*arguments, os.fsdecode(b"caf\xe9"))
+
+    assert done.returncode == 2
+    assert done.stderr == "Error: expected arguments in UTF-8, received b'caf\\xe9'\n"
+    assert not home.exists()
+
+
 @pytest.mark.parametrize("home", ["/dev/null/x", "/proc/x"])
 def test_a_home_that_cannot_be_written_is_one_line(digits, home):
     done = digits("retrain", "--dataset", "mnist-5k", DIGITS_HOME=home)

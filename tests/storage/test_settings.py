@@ -1,4 +1,5 @@
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ def test_digits_home_may_contain_characters_with_a_meaning_in_urls(
 def test_a_home_with_a_question_mark_is_refused_because_a_database_url_cannot_contain_it() -> None:
     with pytest.raises(InvalidParameterError, match=r"^DIGITS_HOME: expected .*received .*a\?b"):
         read_settings({"DIGITS_HOME": "/srv/a?b"})
+
+
+def test_a_home_whose_name_is_not_utf_8_is_refused_because_json_cannot_hold_it() -> None:
+    with pytest.raises(InvalidParameterError, match="DIGITS_HOME: expected a folder, received"):
+        read_settings({"DIGITS_HOME": os.fsdecode(b"/srv/caf\xe9")})
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
