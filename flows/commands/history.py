@@ -27,7 +27,7 @@ DATE = click.DateTime(["%Y-%m-%d"])
 @click.option("--since", type=DATE, help="Only runs that started on this day (UTC) or later.")
 @click.option("--until", type=DATE, help="Only runs that started before this day (UTC).")
 @click.option(
-    "-n", "--limit", type=click.IntRange(1), default=20, show_default=True,
+    "-n", "--limit", type=click.IntRange(1, 1_000_000), default=20, show_default=True,
     help="Maximum number of runs.",
 )  # fmt: skip
 @as_json_or_csv
