@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from storage.settings import read_settings
 if TYPE_CHECKING:
     from serving.champion import Champion
 
+MAX_BYTES = 128 * 1024**2  # of a file; more than the largest uncompressed image
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 
 
@@ -64,8 +66,7 @@ def _predict(champion: Champion, file: str) -> dict[str, Any]:
     from serving.normalise import normalise, read_image
 
     try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        image = normalise(read_image(content))
+        image = normalise(read_image(_read(file)))
     except (OSError, ValueError, ImageError) as error:
         # A path with a NUL raises ValueError.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -73,6 +74,14 @@ def _predict(champion: Champion, file: str) -> dict[str, Any]:
     prediction = champion.predict(image)
     del prediction["probabilities"]
     return {"file": file, **prediction, "version": champion.pointer.version}
+
+
+def _read(file: str) -> bytes:
+    with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as opened:
+        content = opened.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ImageError("expected an image file of at most 128 MiB, received a larger one")
+    return content
 
 
 def _print(predictions: list[dict[str, Any]]) -> None:

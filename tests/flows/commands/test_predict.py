@@ -129,6 +129,15 @@ def test_a_changed_model_is_never_used(digits, store, picture):
     assert digits("predict", str(picture)).returncode == 0
 
 
+def test_a_file_without_an_end_is_refused_without_reading_all_of_it(digits, store):
+    done = digits("predict", "/dev/zero")
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: /dev/zero: expected an image file of at most 128 MiB, received a larger one\n"
+    )
+
+
 def test_it_needs_neither_tensorflow_nor_prefect_nor_a_database(
     digits, environment, store, picture
 ):
