@@ -11,7 +11,7 @@ from tasks.announce import announce
 from tasks.build import build
 from tasks.compare import compare
 from tasks.corrections import add_corrections
-from tasks.data.sources import resolve, run_name
+from tasks.data.sources import resolve_night, run_name
 from tasks.evaluate import evaluate
 from tasks.gate import gate
 from tasks.hold import hold
@@ -31,10 +31,10 @@ from tasks.validate import champion_statistics, validate
 def retrain(
     dataset: parameters.Dataset = Recipe.dataset,
     name: parameters.OrDefault[parameters.Name] = None,
-    architecture: parameters.Architecture = Recipe.architecture,
-    epochs: parameters.Epochs = Recipe.epochs,
-    batch_size: parameters.BatchSize = Recipe.batch_size,
-    learning_rate: parameters.LearningRate = Recipe.learning_rate,
+    architecture: parameters.OrChampions[parameters.Architecture] = None,
+    epochs: parameters.OrChampions[parameters.Epochs] = None,
+    batch_size: parameters.OrChampions[parameters.BatchSize] = None,
+    learning_rate: parameters.OrChampions[parameters.LearningRate] = None,
     seed: parameters.OrDefault[parameters.Seed] = None,
     min_accuracy: parameters.OrDefault[parameters.MinAccuracy] = None,
     confident: parameters.Confident = Recipe.confident,
@@ -46,9 +46,9 @@ def retrain(
     corrections_share: parameters.CorrectionsShare = Recipe.corrections_share,
 ) -> State[None]:
     """Train a challenger, and promote it if it passes the gate."""
-    recipe = resolve(**flow_run.parameters)
-    import_keras_in_background()
     settings = read_settings()
+    recipe = resolve_night(settings, **flow_run.parameters)
+    import_keras_in_background()
     with journal(recipe, settings) as run:
         store = run.store
         loaded = run.note(load(recipe.dataset))

@@ -45,15 +45,24 @@ class Pattern:
         return handler(source) | {"pattern": self.regex}
 
 
+@dataclass(frozen=True)
 class _OrDefault:
+    note: str = ""
+
     def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], Any]) -> Any:
         """Describe the parameter, not only one of the two types that it may have."""
         made = handler(schema)
-        return made | {"description": made["anyOf"][0].pop("description")}
+        return made | {"description": made["anyOf"][0].pop("description") + self.note}
 
 
 OrDefault = Annotated[T | None, _OrDefault()]
 """An optional parameter: ``tasks.data.sources.resolve`` fills it in."""
+
+OrChampions = Annotated[T | None, _OrDefault(" Empty: as the champion's.")]
+"""An optional parameter: ``tasks.data.sources.resolve_night`` takes it from the champion."""
+
+CHAMPIONS = ("architecture", "epochs", "batch_size", "learning_rate")
+"""What a nightly run takes from the champion unless it is given: what decides how it learns."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,17 @@
 """From the given parameters to a recipe with every value filled in."""
 
+import logging
 import secrets
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from storage.errors import DatasetNotFoundError
-from storage.recipe import DATASET_CHOICES, DATASETS, DatasetDefaults, Recipe
+from storage.errors import DatasetNotFoundError, ModelStoreError
+from storage.models.store import open_store
+from storage.recipe import CHAMPIONS, DATASET_CHOICES, DATASETS, DatasetDefaults, Recipe
+from storage.settings import Settings
+
+log = logging.getLogger("digits")
 
 
 def resolve(**given: Any) -> Recipe:
@@ -24,6 +29,23 @@ def resolve(**given: Any) -> Recipe:
     own = asdict(DATASETS.get(dataset, DatasetDefaults()))
     drawn = secrets.randbelow(2**32)
     return Recipe(**{"name": name, "seed": drawn, **own, **values, "dataset": dataset})
+
+
+def resolve_night(settings: Settings, **given: Any) -> Recipe:
+    """Make a recipe in which the parameters of CHAMPIONS that were left open are the champion's.
+
+    So the night trains what was promoted. Without a champion, or if it cannot be read, the
+    defaults apply. Parameters and errors are those of ``resolve``.
+    """
+    recipe = resolve(**given)
+    try:
+        champion = open_store(settings, recipe.name).read_champion()
+    except ModelStoreError as error:
+        log.warning("the champion's recipe cannot be read, the defaults apply: %s", error)
+        champion = None
+    manifest = champion[1].manifest if champion else {}
+    left_open = [name for name in CHAMPIONS if given.get(name) is None]
+    return replace(recipe, **{name: manifest[name] for name in left_open if name in manifest})
 
 
 def locate(dataset: str) -> tuple[str, str]:
@@ -45,12 +67,13 @@ def locate(dataset: str) -> tuple[str, str]:
 
 
 def run_name() -> str:
-    """What Prefect calls this run, e.g. ``mlp on mnist``."""
+    """What Prefect calls this run, e.g. ``mlp on mnist`` or ``champion's recipe on mnist``."""
     from prefect.runtime import flow_run
 
     parameters = flow_run.parameters
     name = parameters["name"] or locate(parameters["dataset"])[1]
-    return f"{parameters['architecture']} on {name}"
+    architecture = parameters["architecture"] or "champion's recipe"
+    return f"{architecture} on {name}"
 
 
 def check_dataset(dataset: str) -> None:

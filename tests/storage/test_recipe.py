@@ -14,11 +14,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from storage.errors import InvalidParameterError
 from storage.recipe import (
+    CHAMPIONS,
     DATASETS,
     DatasetDefaults,
     Epochs,
     Name,
     Network,
+    OrChampions,
     OrDefault,
     Parameter,
     Recipe,
@@ -216,6 +218,15 @@ def test_prefects_form_shows_bounds_and_help_also_where_a_value_may_be_left_open
         "anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**32 - 1}, {"type": "null"}],
         "description": BY_NAME["seed"].help,
     }
+
+
+def test_prefects_form_says_that_what_is_left_empty_is_as_the_champions() -> None:
+    epochs = TypeAdapter(OrChampions[Epochs]).json_schema()
+    assert epochs == {
+        "anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, {"type": "null"}],
+        "description": "Passes over the training images. Empty: as the champion's.",
+    }
+    assert CHAMPIONS == ("architecture", "epochs", "batch_size", "learning_rate")
 
 
 def test_the_help_of_a_required_share_names_the_datasets_that_differ() -> None:

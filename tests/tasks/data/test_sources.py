@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from storage.errors import DatasetNotFoundError, InvalidParameterError
+from storage.models.store import open_store
 from storage.recipe import DATASETS, Parameter, Recipe, parameters, parameters_of
+from storage.settings import Settings
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
 from tasks.data.dataset import Dataset
-from tasks.data.sources import check_dataset, resolve
+from tasks.data.sources import check_dataset, resolve, resolve_night
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +135,46 @@ def test_the_minimum_recall_is_the_datasets_own_unless_it_is_given() -> None:
     own = [resolve(dataset=dataset).min_recall for dataset in ("mnist", "mnist-5k", "a-folder")]
     assert own == [0.8, 0.7, 0.8]
     assert resolve(dataset="mnist-5k", min_recall=0.0).min_recall == 0.0
+
+
+@pytest.fixture
+def champions_recipe(settings: Settings, tiny_model: Callable[[Path], None]) -> Recipe:
+    """What the champion of mnist-5k was made with."""
+    made = resolve(
+        dataset="mnist-5k", architecture="cnn", epochs=3, batch_size=64, learning_rate=0.002,
+        min_accuracy=0.5, seed=5,
+    )  # fmt: skip
+    store = open_store(settings, made.name)
+    digest = store.stage("run-1", tiny_model, made.columns())
+    store.promote("run-1", digest, None, actor="test", reason="asked")
+    return made
+
+
+def learning(recipe: Recipe) -> tuple[str, int, int, float]:
+    return recipe.architecture, recipe.epochs, recipe.batch_size, recipe.learning_rate
+
+
+def test_what_a_night_leaves_open_is_as_the_champions(
+    settings: Settings, champions_recipe: Recipe
+) -> None:
+    open_ones = dict.fromkeys(["name", "architecture", "epochs", "batch_size", "learning_rate"])
+    recipe = resolve_night(settings, dataset="mnist-5k", **open_ones)
+    assert learning(recipe) == ("cnn", 3, 64, 0.002)
+    assert recipe.min_accuracy == 0.9, "the gate's parameters are not the champion's"
+    assert recipe.seed != champions_recipe.seed
+
+
+def test_what_a_night_is_given_goes_before_the_champions(
+    settings: Settings, champions_recipe: Recipe
+) -> None:
+    recipe = resolve_night(settings, dataset="mnist-5k", architecture="mlp", epochs=7)
+    assert learning(recipe) == ("mlp", 7, 64, 0.002)
+    assert learning(resolve(dataset="mnist-5k")) == ("mlp", 10, 128, 0.001)
+    assert learning(resolve_night(settings, dataset="mnist")) == ("mlp", 10, 128, 0.001)
+
+
+def test_a_champion_that_cannot_be_read_leaves_the_defaults(
+    settings: Settings, champions_recipe: Recipe
+) -> None:
+    (settings.home / "models/mnist-5k/versions/run-1/manifest.json").write_text("{")
+    assert learning(resolve_night(settings, dataset="mnist-5k")) == ("mlp", 10, 128, 0.001)
