@@ -1,7 +1,8 @@
 """Corrections as files: a folder of IDX files, or a CSV file with PNG pictures."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,38 +11,47 @@ from PIL import Image, PngImagePlugin
 
 from serving.normalise import normalise, read_image
 from storage.errors import ImageError, InvalidDataError
+from storage.tables.corrections import NewCorrection
 from storage.tables.schema import Correction
 from tasks.data.idx import read_images, read_labels, write_images, write_labels
 
 IMAGES, LABELS = "corrections-images-idx3-ubyte", "corrections-labels-idx1-ubyte"
-HEADER = ["path", "label"]
+COLUMNS = ("path", "label", "actor", "corrected_at")
+LABEL_WORDS = {**{str(digit): digit for digit in range(10)}, "none": None}
 # Marks the PNG files written here, which must not be normalised a second time.
 NORMALISED = ("Description", "28 x 28 as the model takes it")
 
 
-def write_corrections(rows: Sequence[Correction], target: Path) -> None:
-    """Write corrections to ``target``, which is a folder unless it ends in ".csv"."""
-    if target.suffix == ".csv":
-        _write_csv(rows, target)
-        return
-    target.mkdir(parents=True, exist_ok=True)
-    write_images(target / IMAGES, b"".join(row.image for row in rows))
-    write_labels(target / LABELS, bytes(row.label for row in rows if row.label is not None))
-
-
-def read_corrections(source: Path) -> tuple[NDArray[np.uint8], list[int]]:
-    """Read a folder or CSV file; pictures of any size are normalised.
+def write_corrections(rows: Sequence[Correction], target: Path) -> int:
+    """Write corrections to ``target``, which is a folder unless it ends in ".csv".
 
     Returns:
-        Images, uint8, shape (n, 28, 28), and n labels from 0 to 9.
+        How many were left out: IDX files have no label for what is not a digit.
+    """
+    if target.suffix == ".csv":
+        _write_csv(rows, target)
+        return 0
+    labels = [(row.image, row.label) for row in rows if row.label is not None]
+    target.mkdir(parents=True, exist_ok=True)
+    write_images(target / IMAGES, b"".join(image for image, _ in labels))
+    write_labels(target / LABELS, bytes(label for _, label in labels))
+    return len(rows) - len(labels)
+
+
+def read_corrections(source: Path, actor: str) -> list[NewCorrection]:
+    """Read a folder or CSV file; pictures of any size are normalised.
+
+    Args:
+        source: The folder or file.
+        actor: Who corrected those of which the file does not say it.
 
     Raises:
         InvalidDataError: If any of it cannot be used.
     """
     if source.is_dir():
-        return _read_idx(source)
-    pairs = list(_read_csv(source))
-    return np.asarray([image for image, _ in pairs]), [label for _, label in pairs]
+        now = datetime.now(UTC)
+        return [NewCorrection(image, label, actor, now) for image, label in _read_idx(source)]
+    return list(_read_csv(source, actor))
 
 
 def _write_csv(rows: Sequence[Correction], path: Path) -> None:
@@ -51,14 +61,16 @@ def _write_csv(rows: Sequence[Correction], path: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
+        writer.writerow(COLUMNS)
         for row in rows:
             picture = folder / f"{row.digest[:16]}.png"
             Image.frombytes("L", (28, 28), row.image).save(picture, pnginfo=note)
-            writer.writerow((picture.relative_to(path.parent), row.label))
+            label = "none" if row.label is None else row.label
+            place = picture.relative_to(path.parent)
+            writer.writerow((place, label, row.actor, row.corrected_at.isoformat()))
 
 
-def _read_idx(folder: Path) -> tuple[NDArray[np.uint8], list[int]]:
+def _read_idx(folder: Path) -> list[tuple[NDArray[np.uint8], int]]:
     images, labels = read_images(folder / IMAGES), read_labels(folder / LABELS).tolist()
     wrong = [label for label in labels if label > 9]
     if len(images) != len(labels) or wrong:
@@ -66,27 +78,71 @@ def _read_idx(folder: Path) -> tuple[NDArray[np.uint8], list[int]]:
         raise InvalidDataError(
             f"{folder}: expected one label from 0 to 9 for each image, received {found}"
         )
-    return images, labels
+    return list(zip(images, labels, strict=True))
 
 
-def _read_csv(path: Path) -> Iterator[tuple[NDArray[np.uint8], int]]:
+def _read_csv(path: Path, actor: str) -> Iterator[NewCorrection]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.reader(file))
+        # Spreadsheets save a byte order mark, and semicolons where the comma is decimal.
+        text = path.read_text(encoding="utf-8-sig")
+        lines = text.splitlines(keepends=True)
+        reader = csv.reader(lines, delimiter=_delimiter(lines))
+        numbered = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except (OSError, ValueError, csv.Error) as error:
         raise InvalidDataError(f"{path}: expected a CSV file, received: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if number == 1 and line == HEADER:
-            continue
-        if len(line) != 2 or line[1].strip() not in set("0123456789"):
-            raise InvalidDataError(
-                f"{path}, line {number}: expected 'path,label' with a label from 0 to 9,"
-                f" received {','.join(line)[:60]!r}"
-            )
+    filled = [(number, line) for number, line in numbered if any(line)]
+    columns: Sequence[str] = COLUMNS[:2]
+    if filled and _is_header(filled[0][1]):
+        columns = [cell.casefold() for cell in filled.pop(0)[1]]
+    for number, line in filled:
+        cells = dict(zip(columns, line, strict=False))
         try:
-            yield _read_picture(path.parent / line[0]), int(line[1])
+            if any(line[len(columns) :]) or cells.get("label", "").casefold() not in LABEL_WORDS:
+                raise ValueError(
+                    "expected 'path,label' with a label from 0 to 9, or none for what is not a"
+                    f" digit, received {','.join(line)[:60]!r}"
+                )
+            yield _correction(path.parent, cells, actor)
         except (OSError, ValueError, ImageError) as error:
-            raise InvalidDataError(f"{path}, line {number}: {line[0]}: {error}") from error
+            raise InvalidDataError(f"{path}, line {number}: {error}") from error
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """Of comma, semicolon and tab the first that parts the first filled line in path and label."""
+    first = next((line for line in lines if line.strip(",;\t\r\n ")), "")
+    for delimiter in ",;\t":
+        cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+        if _is_header(cells) or (len(cells) > 1 and cells[1].casefold() in LABEL_WORDS):
+            return delimiter
+    return ","
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    return {"path", "label"} <= {cell.casefold() for cell in cells}
+
+
+def _correction(folder: Path, cells: Mapping[str, str], actor: str) -> NewCorrection:
+    try:
+        image = _read_picture(folder / cells["path"])
+    except (OSError, ValueError, ImageError) as error:
+        raise ValueError(f"{cells['path']}: {error}") from error
+    label = LABEL_WORDS[cells["label"].casefold()]
+    return NewCorrection(image, label, cells.get("actor") or actor, _when(cells))
+
+
+def _when(cells: Mapping[str, str]) -> datetime:
+    """When it was corrected; now if the file does not say it, UTC if it names no zone."""
+    told = cells.get("corrected_at")
+    if not told:
+        return datetime.now(UTC)
+    try:
+        when = datetime.fromisoformat(told)
+    except ValueError as error:
+        raise ValueError(
+            "corrected_at: expected a date and time as 2026-11-25T09:00:00+00:00, received"
+            f" {told!r}"
+        ) from error
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:

@@ -161,6 +161,11 @@ class Runs:
         with reading(self._engine) as session:
             return session.scalars(rows).all()
 
+    def names(self) -> Sequence[str]:
+        """Read the names under which there are runs, in order."""
+        with reading(self._engine) as session:
+            return session.scalars(select(Run.dataset).distinct().order_by(Run.dataset)).all()
+
     def expired(self) -> Sequence[Run]:
         """Read the rows of dead runs: still running, with an expired lease."""
         with reading(self._engine) as session:

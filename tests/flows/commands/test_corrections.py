@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flows.output.correction_files import read_corrections
 from storage.models.backends import LocalFolder
 from storage.models.store import ModelStore
 from storage.tables.corrections import Corrections
@@ -88,6 +89,104 @@ def test_one_is_revoked_by_the_beginning_of_its_digest(digits, corrections):
     assert again.stderr.count("\n") == 1
 
 
+def test_held_ones_are_listed_with_the_reason_and_accepted_by_digest_or_person(digits, corrections):
+    first, second = corrections.all()
+    why = "the champion was sure of other digits in 21 of anna's 30"
+    corrections.hold({first.digest: (7, 0.9876)}, {first.digest: why, second.digest: why})
+
+    lines = digits("corrections", "--held").stdout.splitlines()
+    assert lines[0].split() == ["digest", "label", "champion", "corrected", "actor", "why"]
+    assert "7 (0.9876)" in lines[1]
+    held = json.loads(digits("corrections", "--held", "--json").stdout)
+    assert [(row["state"], row["held_why"]) for row in held] == [("held", why)] * 2
+    assert "held" in digits("corrections").stdout
+
+    done = digits("corrections", "accept", first.digest[:8])
+    assert done.stdout == f"accepted {first.digest[:12]}\n"
+    assert digits("corrections", "accept", "--actor", "carl").returncode == 1
+    assert digits("corrections", "accept", "--actor", "<b>bob</b>").returncode == 0
+    assert digits("corrections", "accept").returncode == 2
+    assert digits("corrections", "--held").stderr == "No corrections are held.\n"
+    assert all(row.accepted_by and not row.held for row in corrections.all())
+
+
+def test_an_image_that_is_not_a_digit_is_none_in_lists_and_csv_and_left_out_of_idx(
+    digits, corrections, home
+):
+    corrections.add(255 - IMAGES[:1], [None], actor="anna")
+    assert [line.split()[1] for line in digits("corrections").stdout.splitlines()[1:]] == [
+        "1", "0", "none",
+    ]  # fmt: skip
+    assert json.loads(digits("corrections", "--json").stdout)[2]["label"] is None
+    assert digits("corrections", "--html", "page.html").returncode == 0
+
+    done = digits("corrections", "export", "folder")
+    assert done.stdout == "2 corrections: folder\n"
+    assert done.stderr == "left out 1 that are not a digit; FILE.csv holds them\n"
+
+    before = kept(home)
+    digits("corrections", "export", "table.csv")
+    with closing(sqlite3.connect(home / "metrics.db")) as sql, sql:
+        sql.execute("DELETE FROM corrections")
+    assert digits("corrections", "import", "table.csv").returncode == 0
+    assert kept(home) == before
+
+
+def test_a_csv_export_keeps_who_and_when_and_leaves_newer_rows_alone_unless_asked(
+    digits, corrections
+):
+    first, second = corrections.all()
+    digits("corrections", "export", "table.csv")
+    corrections.revoke(first.digest)
+    corrections.add(IMAGES[1:], [9], actor="carl")
+
+    done = digits("corrections", "import", "table.csv")
+    assert done.stdout == "0 corrections of mnist from table.csv\n"
+    assert done.stderr == "2 were in the table already; --overwrite replaces them\n"
+    assert [(row.label, row.actor) for row in corrections.all()] == [(9, "carl")]
+
+    done = digits("corrections", "import", "--overwrite", "table.csv")
+    assert done.stdout == "2 corrections of mnist from table.csv\n"
+    assert [(row.label, row.actor, row.corrected_at) for row in corrections.all()] == [
+        (1, "anna", first.corrected_at),
+        (0, "<b>bob</b>", second.corrected_at),
+    ]
+
+
+SPREADSHEETS = {
+    "byte order mark": "\ufeffpath,label\nseven.png,7\n",
+    "semicolons": "path;label\nseven.png;7\n",
+    "blank lines": "\npath,label\n\nseven.png,7\n\n,\n",
+    "capitals": "Path,LABEL\r\nseven.png,7\r\n",
+    "tabs": "path\tlabel\nseven.png\t7\n",
+    "other order, other columns": "label;note;path\n7;said Anna;seven.png\n",
+    "no header": "seven.png;7\n",
+    "spaces and empty columns": "path, label,,\nseven.png, 7,,\n",
+    "all of it": "\ufeffPATH;Label;Actor;;\r\n;;;;\r\nseven.png;7;carl;;\r\n;;;;\r\n",
+}
+
+
+def test_a_csv_as_spreadsheets_save_it_is_imported(digits, corrections, tmp_path):
+    seven = (Path(__file__).parents[3] / "docs/images/seven.png").read_bytes()
+    (tmp_path / "seven.png").write_bytes(seven)
+    found = {}
+    for kind, content in SPREADSHEETS.items():
+        (tmp_path / "mine.csv").write_bytes(content.encode())
+        given = read_corrections(tmp_path / "mine.csv", "anna")
+        found[kind] = [(row.label, row.actor) for row in given]
+    assert found.pop("all of it") == [(7, "carl")]
+    assert list(found.values()) == [[(7, "anna")]] * 8
+    assert digits("corrections", "import", "mine.csv").returncode == 0
+
+
+def test_a_dataset_that_no_run_has_is_refused_with_those_that_exist(digits, corrections, tmp_path):
+    for command in (("list",), ("import", str(tmp_path))):
+        done = digits("corrections", *command, "--dataset", "minst")
+        assert done.returncode == 2
+        expected = "expected one that has runs (mnist), received 'minst'"
+        assert done.stderr == f"Error: dataset: {expected}\n"
+
+
 @pytest.mark.parametrize("target", ["folder", "table.csv"])
 def test_an_export_can_be_imported(digits, corrections, home, target):
     before = kept(home)
@@ -122,6 +221,8 @@ def test_a_picture_of_any_size_is_normalised_on_import(digits, corrections, home
         ("seven.png,ten\n", "line 1: expected 'path,label'"),
         ("seven.png\n", "line 1: expected 'path,label'"),
         ("seven.png,\n", "line 1: expected 'path,label'"),
+        ("path;label\nseven.png;none\nseven.png;\n", "line 3: expected 'path,label'"),
+        ("path,label,corrected_at\nseven.png,7,today\n", "line 2: corrected_at: expected a date"),
         ("mine.csv,3\n", "another file type"),
         ("\x00", "line 1"),
     ],
