@@ -70,7 +70,7 @@ def test_on_a_full_disk_the_champion_stays_and_the_row_says_why(tmp_path, models
     assert run(epochs=5).name == "Promoted", "with room it goes on"
 
 
-def test_on_a_disk_that_may_only_be_read_the_champion_stays_and_the_row_says_why(tmp_path, models):
+def test_on_a_read_only_disk_the_champion_stays_and_the_row_says_why(tmp_path, models):
     assert run(epochs=1).name == "Promoted"
     store = ModelStore(LocalFolder(models), "mnist-5k")
     champion = store.champion()

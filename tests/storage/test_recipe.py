@@ -109,7 +109,7 @@ def test_a_number_is_accepted_only_between_its_bounds(parameter: Parameter, valu
 
 
 @pytest.mark.parametrize("parameter", NUMBERS, ids=lambda parameter: parameter.name)
-def test_the_ends_of_the_bounds_are_allowed_and_what_lies_beyond_is_not(
+def test_both_bounds_are_allowed_and_values_outside_them_are_not(
     new_recipe: Callable[..., Recipe], parameter: Parameter
 ) -> None:
     assert parameter.bounds
@@ -151,7 +151,7 @@ def test_prefects_form_refuses_a_number_out_of_bounds(parameter: Parameter) -> N
         ({"margin": 1, "champion_rule": "better"}, "only non-inferior has a margin"),
     ],
 )
-def test_a_recipe_refuses_what_no_run_can_do(
+def test_a_recipe_rejects_wrong_types_unknown_choices_and_a_margin_without_its_rule(
     new_recipe: Callable[..., Recipe], values: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidParameterError, match=message):

@@ -32,7 +32,7 @@ def test_evaluation_counts_what_its_confusion_holds(confusion: tuple[tuple[int, 
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_is_none_in_a_table(loss: float) -> None:
+def test_a_non_finite_loss_is_none_in_a_table(loss: float) -> None:
     assert Evaluation(loss, confusion=((1,),)).finite_loss is None
     assert Evaluation(0.25, confusion=((1,),)).finite_loss == 0.25
 

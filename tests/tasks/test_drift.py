@@ -141,9 +141,7 @@ def test_two_halves_of_real_digits_drawn_at_random_are_far_within_the_default_bo
     assert 0 < max(second.pixel_drift, second.label_drift) < new_recipe().max_drift / 2
 
 
-def test_statistics_from_which_nothing_can_be_measured_refuse_rather_than_pass(
-    few: Dataset, good: DataCheck
-) -> None:
+def test_statistics_that_are_not_numbers_are_rejected(few: Dataset, good: DataCheck) -> None:
     # A distance that is not a number is not within any bound.
     missing = {name: [math.nan] * len(shares) for name, shares in good.statistics.items()}
     with pytest.raises(InvalidDataError, match="received nan "):

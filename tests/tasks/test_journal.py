@@ -200,7 +200,7 @@ def test_an_error_between_the_swap_and_the_row_leaves_the_row_promoted(
     assert (row["status"], row["generation"]) == ("promoted", 1)
 
 
-def test_a_run_that_fails_while_the_pointer_is_damaged_is_closed_all_the_same(
+def test_a_run_that_fails_is_closed_even_if_the_pointer_is_damaged(
     recipe: Recipe, settings: Settings, sql: sqlite3.Connection
 ) -> None:
     pointer = settings.models / recipe.name / "champion.json"

@@ -134,7 +134,7 @@ def test_weights_and_the_loss_of_an_epoch_that_are_not_finite_end_the_run(
 
 
 @pytest.mark.parametrize("network", ["a weight is NaN", "a weight is infinite"])
-def test_a_network_with_such_a_weight_is_rejected_through_the_whole_chain(
+def test_a_network_with_a_non_finite_weight_is_rejected_by_the_whole_chain(
     recipe: Recipe,
     settings: Settings,
     sql: sqlite3.Connection,
@@ -157,7 +157,7 @@ def test_a_network_with_such_a_weight_is_rejected_through_the_whole_chain(
     assert run.store.champion() is None
 
 
-def test_one_answer_of_the_stored_model_that_is_nan_rejects_though_keras_saw_none(
+def test_a_single_nan_in_the_stored_models_answers_rejects_even_if_keras_has_none(
     recipe: Recipe,
     settings: Settings,
     sql: sqlite3.Connection,
@@ -177,7 +177,7 @@ def test_one_answer_of_the_stored_model_that_is_nan_rejects_though_keras_saw_non
     assert (row["status"], row["test_loss"]) == ("rejected", None)
 
 
-def test_one_answer_of_keras_that_is_nan_rejects_though_the_stored_model_gives_none(
+def test_a_single_nan_in_keras_answers_rejects_even_if_the_stored_model_has_none(
     recipe: Recipe,
     settings: Settings,
     sql: sqlite3.Connection,

@@ -210,7 +210,7 @@ def test_the_leaderboard_is_the_newest_runs_the_most_accurate_first(
 
 
 @pytest.mark.parametrize("champion", [NotScored("champion.json: expected JSON"), None])
-def test_where_a_model_could_not_be_scored_the_report_is_written_all_the_same(
+def test_the_report_is_written_even_if_a_model_could_not_be_scored(
     reported, champion: NotScored | None
 ) -> None:
     found = measured(evaluation(90, 0.12345), champion=champion)

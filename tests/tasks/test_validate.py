@@ -273,7 +273,7 @@ def good(few: Dataset) -> DataCheck:
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_bad_data_is_refused_with_what_was_expected_and_what_was_found(
+def test_bad_data_is_rejected_with_a_message_that_says_expected_and_found(
     few: Dataset, good: DataCheck, kind: str
 ) -> None:
     damage, said = BAD[kind]
@@ -307,7 +307,7 @@ def test_a_damaged_file_is_refused_by_its_name_before_there_are_images(
 
 
 @pytest.mark.parametrize("labels", [np.uint8, np.int64])
-def test_good_data_passes_and_is_left_as_it_is(few: Dataset, labels: type) -> None:
+def test_good_data_passes_unchanged(few: Dataset, labels: type) -> None:
     dataset = replace(few, train_labels=few.train_labels.astype(labels))
     found = validate.fn(dataset, None, MAX_DRIFT)
     assert found.duplicates == 0

@@ -33,7 +33,7 @@ def test_a_run_is_repeated_by_its_id_and_says_whether_the_weights_are_the_same(d
         assert "expected the id of a run" in done.stderr
 
 
-def test_a_run_that_left_no_weights_can_be_repeated_and_every_option_reaches_the_row(digits, home):
+def test_a_run_without_weights_can_be_repeated_and_every_option_reaches_the_row(digits, home):
     home.mkdir()
     engine = open_database(f"sqlite:///{home / 'metrics.db'}")
     runs = Runs(engine, 60)
@@ -63,7 +63,7 @@ def test_a_run_that_left_no_weights_can_be_repeated_and_every_option_reaches_the
     assert {name: row[name] for name in given | taken} == given | taken
 
 
-def test_who_replaces_the_data_of_a_run_does_not_take_what_goes_with_it(digits, home):
+def test_replacing_the_dataset_of_a_run_also_replaces_its_dataset_defaults(digits, home):
     home.mkdir()
     engine = open_database(f"sqlite:///{home / 'metrics.db'}")
     runs = Runs(engine, 60)

@@ -101,7 +101,7 @@ def test_a_run_that_is_killed_and_a_worker_that_is_killed_do_not_stop_the_night(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a killed parent's children")
-def test_up_that_is_killed_while_a_run_goes_on_is_started_again_and_the_next_run_goes_through(
+def test_up_killed_during_a_run_can_be_restarted_and_the_next_run_succeeds(
     started, environment, home, free_port
 ):
     up = started("up", "--port", str(free_port), DIGITS_LEASE_S="8")
@@ -140,7 +140,7 @@ def short_days(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="kills by what /proc says")
-def test_after_three_nights_off_one_run_catches_up_and_nothing_says_running_that_is_not(
+def test_after_three_nights_off_one_run_catches_up_and_no_stale_run_is_shown_as_running(
     started, environment, home, free_port, short_days
 ):
     usual = {"PYTHONPATH": str(short_days), "DIGITS_LEASE_S": "20"}

@@ -214,7 +214,7 @@ def test_up_on_a_port_that_is_taken_says_so(digits, free_port):
         ({"DIGITS_HOME": "~nosuch/x"}, "DIGITS_HOME: expected a folder"),
     ],
 )
-def test_what_up_cannot_use_is_one_line(digits, settings, message):
+def test_up_rejects_unusable_settings_in_one_line(digits, settings, message):
     done = digits("up", **settings)
 
     assert done.returncode in {1, 2}

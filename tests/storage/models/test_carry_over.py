@@ -90,7 +90,7 @@ def test_a_crash_while_it_is_carried_over_leaves_one_truth(
     assert generations(old) == [1, 2, 3, 4, 5]
 
 
-def test_a_line_whose_pointer_a_crash_left_as_it_was_did_not_happen(
+def test_a_history_line_without_its_pointer_move_did_not_happen(
     old: ModelStore, objects, tiny_model
 ) -> None:
     lines = objects["history.jsonl"].splitlines()

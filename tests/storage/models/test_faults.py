@@ -212,7 +212,7 @@ def test_killed_at_any_call_it_leaves_the_old_champion_or_the_new_one_complete(
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("program", "start", "old", "new"), CASES)
-def test_whatever_call_fails_the_champion_loads_and_one_line_says_why(
+def test_if_any_system_call_fails_the_champion_still_loads_and_one_line_says_why(
     program, start, old, new, request
 ):
     before = request.getfixturevalue(start)

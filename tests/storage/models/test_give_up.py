@@ -147,7 +147,7 @@ def test_with_every_third_answer_lost_each_swap_happens_exactly_once(memory) -> 
     assert sum(lost) > 20
 
 
-def test_a_swap_whose_answer_is_lost_counts_though_another_came_after_it(memory) -> None:
+def test_a_swap_with_a_lost_answer_counts_even_if_another_swap_follows(memory) -> None:
     store = ModelStore(memory, "mnist")
 
     def overtaken() -> bool:

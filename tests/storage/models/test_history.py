@@ -95,7 +95,7 @@ def test_rolling_back_goes_further_back_each_time_and_never_to_what_was_rolled_b
 
 
 @given(Steps)
-def test_what_a_person_goes_back_to_by_name_is_not_counted_as_rolled_back(steps) -> None:
+def test_weights_in_use_again_after_a_rollback_do_not_count_as_rolled_back(steps) -> None:
     for history in played(steps):
         for weights, rollback in history.rolled_back.items():
             assert rollback.kind is SwapKind.ROLLBACK

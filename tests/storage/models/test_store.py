@@ -91,7 +91,7 @@ def test_a_candidate_has_a_manifest_of_its_files_and_origin(store: ModelStore) -
     }
 
 
-def test_a_candidate_is_no_version_before_it_is_promoted(store: ModelStore) -> None:
+def test_a_candidate_is_not_a_version_until_it_is_promoted(store: ModelStore) -> None:
     store.stage("run-1", write_model, {})
     assert store.champion() is None
     assert not store.version("run-1").exists()
@@ -183,7 +183,7 @@ def test_a_candidate_that_cannot_be_finished_leaves_nothing_behind(
     assert not (store.folder / "staging" / "run-1").exists()
 
 
-def test_a_candidate_for_which_the_disk_has_no_space_leaves_nothing_behind(
+def test_staging_on_a_full_disk_leaves_nothing_behind(
     folder_store: ModelStore,
 ) -> None:
     store = folder_store
@@ -196,7 +196,7 @@ def test_a_candidate_for_which_the_disk_has_no_space_leaves_nothing_behind(
     assert not (store.folder / "staging" / "run-1").exists()
 
 
-def test_a_pointer_for_which_the_disk_has_no_space_leaves_the_champion_as_it_is(
+def test_swapping_the_pointer_on_a_full_disk_keeps_the_champion(
     folder_store: ModelStore,
 ) -> None:
     store = folder_store
@@ -326,7 +326,7 @@ def test_the_history_holds_every_swap(store: ModelStore, objects) -> None:
     assert (state["kept"], state["given_up"]) == (["run-1", "run-2"], [])
 
 
-def test_a_swap_whose_pointer_a_crash_left_as_it_was_did_not_happen(
+def test_a_swap_that_crashed_before_the_pointer_moved_did_not_happen(
     store: ModelStore, objects
 ) -> None:
     stage_and_promote(store, "run-1")
@@ -357,7 +357,7 @@ def test_a_store_whose_state_is_lost_begins_a_history_with_its_champion(
     ]
 
 
-def test_what_was_promoted_before_a_history_that_was_lost_is_not_removed(backend, objects) -> None:
+def test_versions_from_before_a_lost_history_are_not_removed(backend, objects) -> None:
     store = ModelStore(backend, "mnist", keep_versions=1)
     for number in range(4):
         stage_and_promote(store, f"run-{number}")

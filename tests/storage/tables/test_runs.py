@@ -233,7 +233,7 @@ def test_a_run_with_a_non_finite_loss_cannot_be_promoted(
     assert row_of(sql, run_id) == before
 
 
-def test_the_newest_rows_come_first_and_only_one_names_if_asked(
+def test_the_newest_rows_come_first_and_can_be_limited_to_one_name(
     runs: Runs, sql: sqlite3.Connection
 ) -> None:
     insert(sql, "b", started_at="2026-01-02 00:00:00.000000", dataset="mine")

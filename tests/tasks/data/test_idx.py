@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(images=IMAGES, labels=LABELS)
-def test_what_is_written_in_idx_is_read_as_it_was_plain_or_compressed(
+def test_arrays_survive_a_round_trip_through_idx_plain_or_compressed(
     folder: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8]
 ) -> None:
     image_file = header(IMAGES_MAGIC, len(images), 28, 28) + images.tobytes()

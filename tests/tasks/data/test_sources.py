@@ -66,7 +66,7 @@ def test_a_folder_whose_name_cannot_be_kept_is_refused_with_a_way_out(folder: st
 
 
 @pytest.mark.parametrize("dataset", ["~nobody-of-this-name/digits", "nul\0byte"])
-def test_what_can_be_no_path_is_refused_as_a_dataset(dataset: str) -> None:
+def test_text_that_cannot_be_a_path_is_rejected_as_a_dataset(dataset: str) -> None:
     with pytest.raises(DatasetNotFoundError, match=r"^dataset: expected mnist, mnist-5k or"):
         resolve(dataset=dataset, name="mine")
 
@@ -99,15 +99,13 @@ RECIPES = st.builds(Recipe, **{**DRAWN, "champion_rule": st.just("non-inferior")
 
 @hypothesis.settings(max_examples=25)
 @given(drawn=RECIPES)
-def test_what_a_row_says_is_enough_for_the_same_recipe(
-    engine_of_all: Engine, drawn: Recipe
-) -> None:
+def test_the_same_recipe_can_be_built_from_a_row(engine_of_all: Engine, drawn: Recipe) -> None:
     runs = Runs(engine_of_all, lease_s=60.0)
     run = runs.get(runs.open(drawn, versions={}, host="here"))
     assert resolve(**parameters_of(run.as_dict())) == drawn
 
 
-def test_a_row_of_an_older_release_gives_what_it_knows_and_the_rest_is_as_usual(
+def test_a_row_of_an_older_release_gives_its_values_and_defaults_for_the_rest(
     new_recipe: Callable[..., Recipe], engine: Engine, sql: sqlite3.Connection
 ) -> None:
     runs = Runs(engine, lease_s=60.0)

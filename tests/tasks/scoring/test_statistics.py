@@ -57,7 +57,7 @@ def test_one_answer_that_is_not_finite_leaves_no_loss_and_every_image_counted(
     assert evaluation.total == total
 
 
-def test_a_certain_answer_that_is_wrong_costs_what_keras_says_it_costs() -> None:
+def test_a_confident_wrong_answer_has_the_same_loss_as_in_keras() -> None:
     import keras
 
     certain = np.eye(10, dtype=np.float32)
@@ -113,7 +113,9 @@ def test_the_bounds_are_where_the_binomial_tails_are_two_and_a_half_percent(
 
 
 @given(ours=st.integers(0, 400), theirs=st.integers(0, 400))
-def test_mcnemar_is_the_chance_of_so_many_heads_of_a_fair_coin(ours: int, theirs: int) -> None:
+def test_mcnemar_equals_the_probability_of_that_many_heads_with_a_fair_coin(
+    ours: int, theirs: int
+) -> None:
     exact = tail(ours, ours + theirs, Fraction(1, 2))
     assert mcnemar(ours, theirs) == pytest.approx(float(exact), rel=1e-9)
 

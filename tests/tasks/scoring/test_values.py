@@ -60,7 +60,7 @@ def test_the_columns_of_a_comparison_hold_both_counts_and_the_pairs() -> None:
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-def test_what_was_counted_from_answers_that_are_not_finite_is_empty(loss: float) -> None:
+def test_counts_from_non_finite_answers_are_empty(loss: float) -> None:
     bad = replace(SCORE, evaluation=replace(EVALUATION, loss=loss))
     challenger = replace(MEASURED, challenger=bad).columns()
     for name in ("test_loss", "test_correct", "field_correct", "only_challenger_correct"):

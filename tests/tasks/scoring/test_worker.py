@@ -106,7 +106,7 @@ def test_a_golden_batch_that_is_off_is_a_number_of_the_challengers_and_an_error_
     assert "expected its golden batch within 0.0001" in found["champion"].reason
 
 
-def test_a_champion_that_cannot_answer_is_an_error_of_its_own(
+def test_a_champion_that_cannot_answer_has_its_own_error(
     challenge, mnist_5k: Dataset, stored
 ) -> None:
     import keras
