@@ -1,8 +1,10 @@
 """Load: the images and labels, and a digest of their content."""
 
 import logging
+import socket
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from tasks.data.dataset import Dataset, digest
 from tasks.data.idx import Arrays, find_files, read_all
 
 log = logging.getLogger("digits")
+
+# Seconds without a byte after which a download counts as failed; Keras itself would wait for ever.
+STALLED_S = 60.0
 
 
 def is_unavailable(_task: object, _run: object, state: Any) -> bool:
@@ -53,7 +58,7 @@ def _download_mnist() -> Arrays:
 
     try:
         # Keras prints its progress, but standard output is reserved for --json.
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(sys.stderr), _socket_timeout(STALLED_S):
             train, test = keras.datasets.mnist.load_data()
     except Exception as error:  # Keras raises a bare Exception when a download fails
         log.warning("the download failed: %s", str(error).rpartition("-- ")[2])
@@ -62,6 +67,17 @@ def _download_mnist() -> Arrays:
             " or --dataset FOLDER with MNIST's four IDX files, or restore the network"
         ) from error
     return (*train, *test)
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Give new sockets a timeout; asyncio's, and those with their own, are not affected."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _mnist_5k() -> Arrays:

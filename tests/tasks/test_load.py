@@ -1,4 +1,5 @@
 import hashlib
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,25 +118,30 @@ def test_mnist_5k_is_a_subset_of_the_training_images_of_mnist(
 
 
 @pytest.mark.slow
-def test_without_a_network_the_error_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stalled", [False, True])
+def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, stalled: bool) -> None:
     program = (
-        "from tasks.load import load\n"
+        "import tasks.load\n"
         "from storage.errors import DatasetUnavailableError\n"
+        "tasks.load.STALLED_S = 0.5\n"
         "try:\n"
-        "    load.fn('mnist')\n"
+        "    tasks.load.load.fn('mnist')\n"
         "except DatasetUnavailableError as error:\n"
         "    print(error)\n"
     )
-    # An empty cache, and a proxy that does not exist.
-    nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"KERAS_HOME": str(tmp_path), "HOME": str(tmp_path), **nowhere},
-    )
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and never answers
+        port = silent.getsockname()[1] if stalled else 9
+        # An empty cache, and a proxy that does not exist or says nothing.
+        nowhere = dict.fromkeys(("http_proxy", "https_proxy"), f"http://127.0.0.1:{port}")
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={"KERAS_HOME": str(tmp_path), "HOME": str(tmp_path), **nowhere},
+            timeout=300,
+        )
     (message,) = done.stdout.splitlines()
     assert message.startswith("MNIST could not be downloaded")
     assert "--dataset mnist-5k" in message
