@@ -107,7 +107,7 @@ class LocalFolder(Backend):
         except FileNotFoundError:
             return []
         except NotADirectoryError:  # a stray file beside the stores
-            if self.local.exists() and not self.local.is_dir():
+            if not self.local.is_dir():
                 raise
             return []
         return sorted(name for name in found if not name.startswith("."))

@@ -166,9 +166,10 @@ def test_a_damaged_history_is_reported_with_a_way_out_that_works(digits, store):
     assert shown(digits("champion").stdout)["version"] == "run-2"
 
 
-def test_a_file_in_the_place_of_the_models_is_an_error_not_an_empty_store(digits, home):
-    home.mkdir()
-    (home / "models").write_text("a file")
+@pytest.mark.parametrize("place", ["", "models"])
+def test_a_file_in_place_of_a_folder_is_an_error_not_an_empty_store(digits, home, place):
+    (home / place).parent.mkdir(exist_ok=True)
+    (home / place).write_text("a file")
 
     done = digits("champion")
 
