@@ -1,10 +1,10 @@
-"""How training grows with the data and with the network: ``python -m benchmarks.growth``.
+"""How training time grows with the data and the network: ``python -m benchmarks.growth``.
 
-Our training step on MNIST's images, a tenth of them, and ten times as many (moved by up to two
-pixels), and with 128 to 4,096 hidden units, each in a fresh process. Two epochs are measured: the
-first pays for compilation, the second is what each further one costs. Export, scores and report
-depend on the model and the test set, and are left out. Ends with exit code 1 if a step grows
-faster than the data.
+Runs the training step on MNIST's images, on a tenth of them, and on ten times as many (shifted by
+up to two pixels), and with 128 to 4,096 hidden units, each in a new process. It measures two
+epochs: the first includes compilation, the second is the cost of each further one. Export, scoring
+and report depend only on the model and the test set, so they are left out. Exits with 1 if a step
+grows faster than the data.
 """
 
 import gzip
@@ -24,7 +24,7 @@ from tasks.data.idx import FILES, find_files, read_images, read_labels, write_im
 
 IMAGES = (6_000, 60_000, 600_000)
 WIDTHS = (128, 512, 1024, 2048, 4096)
-# Of a tenfold growth of the data: what a constant share and a noisy machine leave.
+# Tolerated beyond a tenfold growth: a constant part and a noisy machine.
 MOST = 11.0
 
 
@@ -36,7 +36,7 @@ def main() -> int:
         rows = []
         for count in IMAGES:
             folder = Path(scratch) / str(count)
-            # A process starts with the peak of the one that started it: this one stays small.
+            # A new process inherits the peak memory of its parent, so the parent stays small.
             with ProcessPoolExecutor(1, get_context("spawn")) as pool:
                 pool.submit(_grown, arguments.data, folder, count).result()
             rows.append(_measure(folder, 512))
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def _grown(source: Path, folder: Path, count: int) -> None:
-    """A dataset with so many training images, the test set as it is."""
+    """A dataset with this many training images and the unchanged test set."""
     folder.mkdir()
     paths = find_files(source)
     images, labels = read_images(paths["train_images"]), read_labels(paths["train_labels"])
@@ -79,7 +79,7 @@ def _measure(folder: Path, width: int) -> dict[str, float]:
 
 
 def _step(source: str, width: int) -> dict[str, float]:
-    """What this process takes, step by step."""
+    """Measure each step in this process."""
     import resource
 
     import keras

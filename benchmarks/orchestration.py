@@ -1,13 +1,13 @@
 """What a run costs beside its training: ``python -m benchmarks.orchestration``.
 
-`digits retrain` on all of MNIST, each time in a fresh process with a Prefect server running, and
-a champion from the second round on. The server's own records say how long the flow run and each
-of its tasks took. What is left without load, train and evaluate has to stay within the goal: the
-checks, the gate with its scoring in another process, the store, rows, report, pictures and all of
-Prefect. Ends with exit code 1 if it does not.
+Runs `digits retrain` on all of MNIST, each time in a new process, with a Prefect server running
+and, from the second round on, a champion. The server's records say how long the flow run and each
+task took. The total without load, train and evaluate must stay within the goal: it covers the
+checks, the gate with its scoring process, the store, the rows, the report with its pictures, and
+all of Prefect. Exits with 1 if it does not.
 
-The import of TensorFlow is no part of it, for a plain script pays for it as well. `build` waits
-for it, so its seconds stand by themselves.
+The import of TensorFlow is left out, because a plain script pays for it too. `build` waits for it,
+so its seconds are listed separately.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 def _measure(dataset: str, seed: str, environment: Mapping[str, str]) -> dict[str, float]:
-    """Seconds by step, and of the whole flow run, of one run."""
+    """Seconds of each step and of the whole flow run."""
     digits = str(Path(sys.executable).with_name("digits"))
     command = [digits, "retrain", "--dataset", dataset, "--seed", seed, "--json"]
     done = subprocess.run(
@@ -73,7 +73,7 @@ def _measure(dataset: str, seed: str, environment: Mapping[str, str]) -> dict[st
     if done.returncode not in {0, 3}:
         sys.exit(f"expected a run that was promoted or rejected, received:\n{done.stderr}")
     row: dict[str, Any] = json.loads(done.stdout)
-    # The server may hear of the last task a moment after the process has ended.
+    # The server may record the last task shortly after the process has ended.
     time.sleep(3)
     asked = subprocess.run(
         [sys.executable, "-c", ASK, row["flow_run_id"]],
@@ -83,7 +83,7 @@ def _measure(dataset: str, seed: str, environment: Mapping[str, str]) -> dict[st
 
 
 def _print(rounds: list[dict[str, float]]) -> bool:
-    """Print the median of each step and how the goal stands; return whether it is met."""
+    """Print the median of each step and the goal; return whether it is met."""
     steps = [name for name in rounds[0] if name != "flow"]
     for taken in rounds:
         taken["between the steps"] = taken["flow"] - sum(taken[name] for name in steps)

@@ -1,7 +1,8 @@
-"""Take the README's pictures anew: ``python -m benchmarks.pictures``.
+"""Take the README's pictures: ``python -m benchmarks.pictures``.
 
-Some runs on all of MNIST with a Prefect server of their own; then Chromium, which has to be on
-the path, photographs the pages that they left in its UI. Into docs/images/, a few minutes.
+Trains some models on all of MNIST with its own Prefect server. Then Chromium, which must be on the
+PATH, takes pictures of the pages in the Prefect UI and writes them to docs/images/. Takes a few
+minutes.
 """
 
 import argparse
@@ -24,12 +25,12 @@ RUNS = (
     ["--seed", "3", "--champion-rule", "better"],
     ["--seed", "4", "--architecture", "cnn", "--epochs", "3"],
 )
-# By the artifact's key: what its page shows once it is drawn, and how tall it is.
+# For each artifact key: text that its page shows once it is rendered, and the page's height.
 PAGES = {"report": ("Most confident mistakes", 2020), "leaderboard": ("The last", 560)}
 
 
 def main() -> int:
-    """Train, photograph, and return the exit code."""
+    """Train, take the pictures, and return the exit code."""
     # Otherwise SIGTERM would leave the server running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(
@@ -65,7 +66,7 @@ def _photograph(chromium: str, ui: str) -> None:
         for key, (text, height) in PAGES.items():
             page = browser.new_page(viewport={"width": 1280, "height": height})
             page.goto(f"{ui}/artifacts/key/{key}-mnist")
-            # The newest version of it.
+            # Its newest version.
             page.locator("a[href*='/artifacts/artifact/']").first.click()
             expect(page.get_by_text(text).first).to_be_visible(timeout=30_000)
             page.wait_for_load_state("networkidle")

@@ -1,4 +1,4 @@
-"""The seed procedure as a plain Keras script: what ``benchmarks.training`` measures against.
+"""The seed recipe as a plain Keras script: the baseline of ``benchmarks.training``.
 
 Takes a seed and a folder with MNIST's four IDX files. With ``--our-order`` it takes the images in
 the order of our training step, to compare accuracies.
@@ -31,9 +31,9 @@ x_train = x_train.reshape(-1, 784).astype("float32") / 255
 x_test = x_test.reshape(-1, 784).astype("float32") / 255
 y_train, y_test = keras.utils.to_categorical(y_train), keras.utils.to_categorical(y_test)
 
-# Keras draws the seeds of fresh weights from here. Not keras.utils.set_random_seed: once
-# TensorFlow has a seed, `fit` takes the images in the same order in every epoch, and ends
-# lower than with the new order each time that we compare with.
+# Keras draws the seeds of new weights from here. keras.utils.set_random_seed would also seed
+# TensorFlow; `fit` would then use the same order of images in every epoch and reach a lower
+# accuracy than with a new order in each, which is what we compare with.
 if "--our-order" in sys.argv:
     keras.utils.set_random_seed(int(sys.argv[1]))
 else:

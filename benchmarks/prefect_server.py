@@ -1,4 +1,4 @@
-"""A Prefect server that is there for a measurement only, and leaves nothing behind."""
+"""A temporary Prefect server for a measurement."""
 
 import os
 import signal
@@ -18,11 +18,11 @@ def prefect_server(home: Path) -> Iterator[dict[str, str]]:
     """Run `digits up` on a free port of this machine.
 
     Args:
-        home: An empty folder; the server, and all that is told of it, keep their files there.
+        home: An empty folder for the files of the server and its clients.
 
     Yields:
-        The environment in which commands find the server; the user's own settings of Prefect
-        and of the project are not in it.
+        The environment in which commands find the server, without the user's own settings of
+        Prefect and of the project.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,11 +1,11 @@
-"""Compare `digits serve` with other ways to serve the same model: ``python -m benchmarks.serving``.
+"""Compare `digits serve` with other servers of the same model: ``python -m benchmarks.serving``.
 
-Side by side, in turns, three servers of the same champion (mnist-5k): `digits serve`; FastAPI
-with `keras.Model.predict`, as most tutorials have it; and `mlflow models serve`, in an environment
-of its own that is made on first use (a few minutes). One image a request, as JSON, from 1 and from
-32 clients, which are a process of their own. Requests a second, latency, resident memory with all
-child processes, and the seconds from the start of the process to its first answer: medians of the
-rounds.
+Runs three servers of the same champion (mnist-5k) in turns: `digits serve`; FastAPI with
+`keras.Model.predict`, as in most tutorials; and `mlflow models serve`, in its own environment,
+which the first use installs (a few minutes). Each request sends one image as JSON, from 1 and from
+32 clients in a separate process. Prints the medians of the rounds: requests per second, latency,
+resident memory including child processes, and the seconds from the start of the process to its
+first answer.
 """
 
 import argparse
@@ -63,7 +63,7 @@ import sys
 import keras, mlflow.keras
 mlflow.keras.save_model(keras.models.load_model(sys.argv[1]), sys.argv[2])
 """
-# The clients: a process of their own, so that the servers have their own core.
+# The clients run in a separate process, so that the servers have a core to themselves.
 LOAD = """
 import asyncio, json, sys, time
 import httpx
@@ -106,7 +106,7 @@ class Server:
 
 
 def main() -> None:
-    """Measure, print, and end with 1 if a goal is not met."""
+    """Measure, print, and exit with 1 if a goal is not met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5, help="of each load")
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def prepare(home: Path, environment: Mapping[str, str]) -> dict[str, Server]:
-    """Train a champion, and hand it to the three."""
+    """Train a champion for the three servers."""
     subprocess.run(
         [DIGITS, "retrain", "--dataset", "mnist-5k", "--seed", "1"],
         check=True, env=environment, capture_output=True,
@@ -163,7 +163,7 @@ def prepare(home: Path, environment: Mapping[str, str]) -> dict[str, Server]:
 
 
 def mlflow_environment() -> str | None:
-    """MLflow's Python, made on first use; None, and said, if it cannot be installed."""
+    """Path of MLflow's Python, installed on first use; None, with a message, if that fails."""
     python = MLFLOW / "bin" / "python"
     if not python.exists():
         uv = str(PROJECT / ".venv" / "uv")
@@ -182,7 +182,7 @@ def mlflow_environment() -> str | None:
 
 @contextmanager
 def started(server: Server, environment: Mapping[str, str]) -> Iterator[tuple[str, float, Any]]:
-    """A server that has answered once, with its URL and the seconds until then."""
+    """Start a server; yield its process, its URL and the seconds until its first answer."""
     port = free_port()
     url = f"http://127.0.0.1:{port}{server.path}"
     path = f"{Path(server.command[0]).parent}{os.pathsep}{environment['PATH']}"
@@ -215,7 +215,7 @@ def started(server: Server, environment: Mapping[str, str]) -> Iterator[tuple[st
 
 
 def free_port() -> int:
-    """A port on which nothing listens."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -246,7 +246,7 @@ def measure(
 
 
 def report(found: Mapping[str, list[dict[str, float]]]) -> bool:
-    """Print the table and the goals; whether all are met."""
+    """Print the table and the goals; return whether all are met."""
     middle = {
         name: {column: median(r[column] for r in rounds) for column in rounds[0]}
         for name, rounds in found.items()

@@ -1,8 +1,8 @@
 """How long commands take to start: ``python -m benchmarks.startup``.
 
-Each command runs in a new process five times, in turns with the import of the libraries that it
-needs; the shortest time of each is printed. `predict`, `history` and `champion` need a model
-(`digits retrain --dataset mnist-5k`), a missing one is shown as a failure.
+Runs each command five times in a new process, in turns with the import of the libraries that it
+needs, and prints the shortest time of each. `predict`, `history` and `champion` need a model
+(`digits retrain --dataset mnist-5k`); without one they are listed as failed.
 """
 
 import subprocess

@@ -1,15 +1,15 @@
-"""Training side by side with its peers: ``make bench``, or ``python -m benchmarks.training``.
+"""Training compared with other libraries: ``make bench``, or ``python -m benchmarks.training``.
 
-The seed procedure on all of MNIST, in turns, each time in a fresh process: the plain Keras script,
-our training step alone, Keras on JAX, JAX, PyTorch and scikit-learn in environments of their own
-(made on first use, CPU builds), and the whole ``digits retrain``, with a Prefect server running and
-from nothing. A round's number, from 0, is its seed, and the order rotates from round to round. The
-same matrix products alone are the floor. It prints a table, leaves it as CSV and as a plot, and
-ends with exit code 1 if a goal is not met. One round tells little; five are the measurement.
+Runs the seed recipe on all of MNIST in turns, each time in a new process: the plain Keras script,
+our training step alone, Keras on JAX, JAX, PyTorch and scikit-learn in their own environments
+(installed on first use, CPU builds), and the whole ``digits retrain``, with a Prefect server
+running and without one. The seed of a round is its number, from 0; the order rotates from round to
+round. The matrix products alone are the lower bound. Prints a table, writes it as CSV and as a
+plot, and exits with 1 if a goal is not met. One round says little; use five.
 
-Accuracy is compared with Keras' ``fit`` on the same initial weights and the same order of the
-images too: from seed to seed it scatters by 0.09 points, so that the means of five different draws
-differ by chance as much as the goal allows.
+Accuracy is also compared with Keras' ``fit`` from the same initial weights and with the same order
+of images: it varies by 0.09 points from seed to seed, so the means of five different draws differ
+by chance as much as the goal allows.
 """
 
 import argparse
@@ -42,13 +42,13 @@ SAME_ORDER = "Keras fit, our order"
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one process took.
+    """The cost of one process.
 
     Args:
         wall_s: From its start to its end.
         fit_s: Of the training alone, by its own account.
         peak_mib: Its own resident memory at most; the server's is not counted.
-        accuracy: Share of the test images that is right, in [0, 1]; None of the floor.
+        accuracy: Share of the test images that are right, 0 to 1; None for the lower bound.
     """
 
     wall_s: float
@@ -111,7 +111,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def parser_with_data(module: str, doc: str | None) -> argparse.ArgumentParser:
-    """For a benchmark on all of MNIST: it says what the module does, and takes ``--data``."""
+    """Create the parser of a benchmark on all of MNIST: its description, and ``--data``."""
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{module}", description=(doc or "").partition("\n\n")[2]
     )
@@ -123,7 +123,7 @@ def parser_with_data(module: str, doc: str | None) -> argparse.ArgumentParser:
 
 
 def _mnist_folder(told: str) -> Path:
-    """The folder that an argument names, if MNIST's four files are in it."""
+    """Return the folder, if it has MNIST's four files."""
     folder = Path(told).resolve()
     try:
         find_files(folder)
@@ -152,14 +152,14 @@ def _commands(
         (PLAIN, plain),
         *peers,
         (SAME_ORDER, [*plain, "--our-order"]),
-        # Of each seed a champion of its own: another seed's may be better by chance.
+        # Each seed has its own champion: another seed's may be better by chance.
         (COMMAND, [*retrain, "--min-accuracy", "0.9", "--name", f"seed-{seed}"]),
         (NOTHING, [*retrain, "--min-accuracy", "0.9", "--name", f"seed-{seed}"]),
     ]
 
 
 def _environment(name: str, served: Mapping[str, str], new: Path) -> dict[str, str]:
-    """With the server; of ``NOTHING`` with homes where nothing is yet."""
+    """The environment with the server; for ``NOTHING``, with empty homes."""
     own = PEERS[name].variables if name in PEERS else {}
     if name == NOTHING:
         own = {"DIGITS_HOME": str(new / "digits"), "PREFECT_HOME": str(new / "prefect")}
@@ -167,7 +167,7 @@ def _environment(name: str, served: Mapping[str, str], new: Path) -> dict[str, s
 
 
 def _measure(command: list[str], environment: Mapping[str, str]) -> Measurement:
-    """Run a command that ends with JSON on standard output, and wait for its end."""
+    """Run a command whose last line of output is JSON, and wait for it."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -193,7 +193,7 @@ def _measure(command: list[str], environment: Mapping[str, str]) -> Measurement:
     return Measurement(
         wall_s=wall_s,
         fit_s=result["fit_s"],
-        # In KiB, on macOS in bytes.
+        # KiB; on macOS, bytes.
         peak_mib=usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
         accuracy=result.get("accuracy", result.get("test_accuracy")),
     )
@@ -219,7 +219,7 @@ def _print_table(measured: Measurements, missing: Mapping[str, str]) -> None:
 
 
 def _write_csv(measured: Measurements, path: Path) -> None:
-    """Every measurement, a row each."""
+    """Write one row for each measurement."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "seed", "wall_s", "fit_s", "peak_mib", "accuracy"])
@@ -230,7 +230,7 @@ def _write_csv(measured: Measurements, path: Path) -> None:
 
 
 def _plot(measured: Measurements, path: Path) -> None:
-    """Seconds of fit as bars, least to most as whiskers, the floor as a line."""
+    """Plot the seconds of fit as bars, their range as whiskers, the lower bound as a line."""
     from matplotlib.figure import Figure
 
     rows = {name: results for name, results in measured.items() if name not in {FLOOR, SAME_ORDER}}
@@ -263,7 +263,7 @@ def _plot(measured: Measurements, path: Path) -> None:
 
 
 def _print_goals(measured: Measurements) -> bool:
-    """Print how each goal stands, and return whether all are met."""
+    """Print the goals; return whether all are met."""
     fit = {name: _median(results, "fit_s") for name, results in measured.items()}
     wall = {name: _median(results, "wall_s") for name, results in measured.items()}
     peak = {name: _median(results, "peak_mib") for name, results in measured.items()}

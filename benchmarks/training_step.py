@@ -1,4 +1,4 @@
-"""Our training step alone, on the recipe of ``plain_keras.py`` and without a Prefect server.
+"""Our training step alone, with the recipe of ``plain_keras.py`` and without a Prefect server.
 
 Takes a seed and a folder with MNIST's four IDX files.
 """

@@ -1,4 +1,4 @@
-"""The seed procedure as others write it, each in an environment of its own: see ``PEERS``."""
+"""The seed recipe in other libraries, each in its own environment: see ``PEERS``."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ ENVIRONMENTS = HERE.parents[1] / ".bench"
 
 @dataclass(frozen=True)
 class Peer:
-    """One way through the seed procedure.
+    """One implementation of the seed recipe.
 
     Args:
         script: Takes a seed and a dataset, prints JSON with fit_s and accuracy.
@@ -44,7 +44,7 @@ PEERS = {
 
 @cache
 def python_of(packages: tuple[str, ...]) -> Path | str:
-    """The Python of an environment, which is made on first use; or why there is none."""
+    """The Python of an environment, created on first use; or the reason why there is none."""
     name = packages[0].partition("=")[0]
     folder = ENVIRONMENTS / name
     python, done = folder / "bin" / "python", folder / "installed"
@@ -53,7 +53,7 @@ def python_of(packages: tuple[str, ...]) -> Path | str:
         return python
     print(f"installing {', '.join(packages)} into {folder}", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
-    # uv knows where PyTorch's builds without CUDA are; pip takes what it is told to.
+    # uv can select PyTorch's builds without CUDA; pip cannot.
     uv = shutil.which("uv") or str(HERE.parents[1] / ".venv" / "uv")
     try:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)

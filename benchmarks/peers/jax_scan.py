@@ -1,4 +1,4 @@
-"""The seed procedure in JAX: an epoch is one `lax.scan` over the batches, compiled by XLA.
+"""The seed recipe in JAX: an epoch is one `lax.scan` over the batches, compiled by XLA.
 
 Takes a seed and a folder with MNIST's four IDX files.
 """
@@ -17,7 +17,7 @@ BATCH, EPOCHS, RATE, DECAY, EPSILON = 128, 10, 0.001, 0.9, 1e-7
 
 
 def logits_of(weights: Any, x: Any) -> Any:
-    """The network up to its softmax."""
+    """The network's logits."""
     return jax.nn.relu(x @ weights["w1"] + weights["b1"]) @ weights["w2"] + weights["b2"]
 
 
@@ -39,7 +39,7 @@ def step(state: Any, batch: Any) -> tuple[Any, Any]:
 
 @partial(jax.jit, donate_argnums=0)
 def epoch(state: Any, order: Any) -> tuple[Any, Any]:
-    """All whole batches, and the short one at the end."""
+    """All full batches, then the last, shorter one."""
     whole = len(order) // BATCH * BATCH
     state, losses = jax.lax.scan(step, state, order[:whole].reshape(-1, BATCH))
     if whole < len(order):

@@ -1,4 +1,4 @@
-"""MNIST for the peers, with NumPy alone: each of them runs in an environment of its own."""
+"""MNIST for the other libraries, with NumPy only: each runs in its own environment."""
 
 import gzip
 import sys
@@ -12,7 +12,7 @@ Labels = NDArray[np.int32]
 
 
 def read() -> tuple[Images, Labels, Images, Labels]:
-    """The training and the test set from the folder that is the second argument.
+    """Read training and test set from the folder given as the second argument.
 
     Returns:
         Twice: float32, shape (n, 784), in [0, 1]; int32, shape (n,), 0 to 9.

@@ -1,4 +1,4 @@
-"""The seed procedure's nearest in scikit-learn, which has no rmsprop: adam in its place.
+"""The closest to the seed recipe in scikit-learn, which has no rmsprop: it uses adam.
 
 Takes a seed and a folder with MNIST's four IDX files.
 """
@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 x_train, y_train, x_test, y_test = mnist.read()
-# Ten epochs are what is asked for, whatever it thinks of that.
+# It would warn that ten epochs have not converged.
 warnings.simplefilter("ignore", ConvergenceWarning)
 started = time.perf_counter()
 model = MLPClassifier(

@@ -1,4 +1,4 @@
-"""The seed procedure in PyTorch: eager, or with ``--compile`` through `torch.compile`.
+"""The seed recipe in PyTorch: eager, or with ``--compile`` through `torch.compile`.
 
 Takes a seed and a folder with MNIST's four IDX files.
 """
