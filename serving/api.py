@@ -106,13 +106,14 @@ async def metrics(request: Request) -> Response:
     return Response(content, media_type=CONTENT_TYPE_LATEST)
 
 
+@public.head("/healthz", include_in_schema=False)
 @public.get("/healthz")
 async def healthz(request: Request) -> dict[str, str]:
     """Report that the server is up, and which version is serving."""
     return {"status": "ok", "version": _service(request).watcher.champion.pointer.version}
 
 
-@public.get("/", include_in_schema=False)
+@public.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 async def page() -> Response:
     """Return the drawing page."""
     return HTMLResponse(PAGE, headers=PAGE_HEADERS)

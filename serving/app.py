@@ -1,34 +1,40 @@
 """The HTTP application: FastAPI, without TensorFlow or Prefect."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
 from serving.api import public, router
 from serving.bounds import JSON
 from serving.metrics import MetricsMiddleware
+from serving.proxies import KnownHosts, PathPrefix
 from serving.schemas import Images
 from serving.service import Service
 from storage.errors import CorrectionNotFoundError, DigitsError, ImageError
 
-# Starlette takes the host name of [::1] to be "[".
-LOOPBACK = ["localhost", "127.0.0.1", "["]
 STATUSES: dict[type[Exception], int] = {ImageError: 422, CorrectionNotFoundError: 404}
 
 
-def create_app(service: Service, *, local: bool) -> FastAPI:
+def create_app(
+    service: Service,
+    *,
+    hosts: Collection[str] | None = (),
+    origins: Collection[str] = (),
+    root_path: str = "",
+) -> FastAPI:
     """Create the application.
 
     Args:
         service: Makes the predictions; its champion is watched while the application runs.
-        local: Whether it listens on a loopback address only. It then rejects all other host
-            names, so that a website cannot reach it through DNS rebinding.
+        hosts: Host names that it answers to besides the loopback ones; None answers to any.
+        origins: Origins whose pages may read its responses, besides its own.
+        root_path: The path below which a reverse proxy serves it, such as "/digits".
     """
 
     @asynccontextmanager
@@ -49,8 +55,19 @@ def create_app(service: Service, *, local: bool) -> FastAPI:
     app.include_router(router)
     app.add_exception_handler(DigitsError, _digits_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    if local:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)
+    # Each one wraps those before it.
+    if root_path:
+        app.add_middleware(PathPrefix, prefix=root_path)
+    if hosts is not None:
+        app.add_middleware(KnownHosts, hosts=hosts)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("Authorization", "Content-Type"),
+            expose_headers=("Retry-After",),
+        )
     app.add_middleware(MetricsMiddleware, metrics=service.metrics)
     return app
 

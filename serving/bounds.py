@@ -95,6 +95,14 @@ class BoundedRequest(Request):
             HTTPException: 408, 413, 415 or 503.
         """
         if not hasattr(self, "_body"):
+            coding = self.headers.get("content-encoding", "identity")
+            if coding.lower() != "identity":
+                raise HTTPException(
+                    415,
+                    f"expected a body without Content-Encoding, received {coding[:40]};"
+                    " send it uncompressed",
+                    {"Accept-Encoding": "identity"},
+                )
             kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind == "multipart/form-data":
                 raise HTTPException(

@@ -15,6 +15,9 @@ from urllib.parse import unquote, urlsplit
 from storage.errors import InvalidParameterError
 
 SQLITE = "sqlite:///"
+HOST = r"[\w.-]+|\[[\da-f:.]+\]"
+"""A host's name or address as a URL has it, in lower case."""
+ORIGIN = rf"https?://({HOST})(:\d+)?"
 PROJECT = Path(__file__).resolve().parents[1]
 
 N = TypeVar("N", int, float)
@@ -31,6 +34,8 @@ class Settings:
         lease_s: Seconds without a heartbeat after which a run counts as lost.
         keep_versions: Number of the champion's predecessors kept for a rollback.
         api_token: Bearer token that clients of `digits serve` must send; None requires none.
+        allowed_hosts: Host names, in lower case, that `digits serve` is called by besides its own.
+        allowed_origins: Origins whose pages may call `digits serve` from a browser.
     """
 
     home: Path
@@ -39,6 +44,8 @@ class Settings:
     lease_s: float
     keep_versions: int
     api_token: str | None = field(default=None, repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -46,8 +53,9 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 
     Raises:
         InvalidParameterError: If DIGITS_HOME or DIGITS_MODELS_URL is not a local folder,
-            DIGITS_LEASE_S or DIGITS_KEEP_VERSIONS is out of range, or DIGITS_API_TOKEN cannot
-            be sent in an HTTP header.
+            DIGITS_LEASE_S or DIGITS_KEEP_VERSIONS is out of range, DIGITS_API_TOKEN cannot be
+            sent in an HTTP header, or DIGITS_ALLOWED_HOSTS or DIGITS_ALLOWED_ORIGINS holds
+            anything else.
     """
     home = _read_home(environment)
     return Settings(
@@ -57,6 +65,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         lease_s=_read_number(environment, "DIGITS_LEASE_S", 120.0, "a number of seconds", 86400),
         keep_versions=_read_number(environment, "DIGITS_KEEP_VERSIONS", 10, "a whole number", 1000),
         api_token=_read_api_token(environment),
+        allowed_hosts=_read_names(environment, "DIGITS_ALLOWED_HOSTS", HOST, "digits.example.com"),
+        allowed_origins=_read_names(
+            environment, "DIGITS_ALLOWED_ORIGINS", ORIGIN, "https://app.example.com"
+        ),
     )
 
 
@@ -100,6 +112,19 @@ def _read_api_token(environment: Mapping[str, str]) -> str | None:
             " received others; `openssl rand -hex 32` generates a valid token"
         )
     return token or None
+
+
+def _read_names(
+    environment: Mapping[str, str], variable: str, pattern: str, example: str
+) -> tuple[str, ...]:
+    names = [name.strip().lower() for name in (environment.get(variable) or "").split(",")]
+    for name in filter(None, names):
+        if not re.fullmatch(pattern, name):
+            raise InvalidParameterError(
+                f"{variable}: expected names such as {example}, separated by commas,"
+                f" received {name!r}"
+            )
+    return tuple(filter(None, names))
 
 
 def _read_number(

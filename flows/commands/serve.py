@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import signal
 import socket
 from functools import cache, partial
@@ -32,11 +33,19 @@ DRAIN_S = 8
     help="Port to listen on; 0 picks a free one.",
 )
 @click.option("--dataset", help="The champion's dataset: name or folder.  [default: the only one]")
-def serve(host: str, port: int, dataset: str | None) -> None:
+@click.option(
+    "--root-path",
+    default="",
+    metavar="PATH",
+    callback=lambda _context, _option, value: _prefix(value),
+    help="Path below which a reverse proxy serves it, such as /digits.",
+)
+def serve(host: str, port: int, dataset: str | None, root_path: str) -> None:
     """Serve the champion over HTTP, with a drawing page, until Ctrl-C.
 
     A promotion or rollback takes effect within a second. An address other than a loopback
-    address requires DIGITS_API_TOKEN, which clients then send.
+    address requires DIGITS_API_TOKEN, which clients then send. Behind a reverse proxy,
+    DIGITS_ALLOWED_HOSTS names the host that clients call.
     """
     settings = read_settings()
     local = _is_local(host)
@@ -58,8 +67,14 @@ def serve(host: str, port: int, dataset: str | None) -> None:
 
     watcher = ChampionWatcher(open_store(settings, name))
     corrections = cache(partial(_open_corrections, settings.database_url, name))
+    app = create_app(
+        Service(watcher, corrections, settings.api_token),
+        hosts=settings.allowed_hosts if local or settings.allowed_hosts else None,
+        origins=settings.allowed_origins,
+        root_path=root_path,
+    )
     config = uvicorn.Config(
-        create_app(Service(watcher, corrections, settings.api_token), local=local),
+        app,
         http=BoundedProtocol,
         ws="none",
         limit_concurrency=MAX_CONNECTIONS,
@@ -79,6 +94,13 @@ def serve(host: str, port: int, dataset: str | None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _prefix(path: str) -> str:
+    prefix = path.strip("/")
+    if not re.fullmatch(r"[\w.~/-]*", prefix, re.ASCII):
+        raise click.BadParameter(f"expected a path such as /digits, received {path!r}")
+    return f"/{prefix}" if prefix else ""
 
 
 def _open_corrections(database_url: str, dataset: str) -> Corrections:

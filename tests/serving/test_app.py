@@ -25,7 +25,7 @@ def service(tmp_path: Path, tiny_model) -> Service:
 
 def get(service: Service, path: str) -> httpx.Response:
     async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(create_app(service, local=True))
+        transport = httpx.ASGITransport(create_app(service))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get(path)
 
