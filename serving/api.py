@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 from serving import schemas
 from serving.bounds import BEARER, BoundedRoute
 from serving.service import Service
+from storage.errors import ImageError
 
 PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 PAGE_HEADERS = {
@@ -34,6 +35,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         503: "Too many requests at once, or the database is unavailable; try again.",
     }.items()
 }
+# Grey levels between ink and paper, as for image files.
+MIN_CONTRAST = 25
 FILE = {"schema": {"type": "string", "format": "binary"}}
 IMAGE_FILES = dict.fromkeys(("image/png", "image/jpeg", "image/webp", "image/bmp"), FILE)
 
@@ -54,25 +57,28 @@ router = APIRouter(route_class=BoundedRoute, dependencies=[Depends(BEARER)], res
     openapi_extra={"requestBody": {"required": True, "content": IMAGE_FILES}},
 )
 async def predict(request: Request, body: ImagesOrFile) -> schemas.Predictions:
-    """Predict the digit on one or more images.
+    """Predict the digits in an image file, or one for each image of 28 x 28.
 
     Send an image file (PNG, JPEG, WebP or BMP, of any size and colour) as the body, or JSON
-    with one or more images of 28 x 28.
+    with one or more images of 28 x 28. The digits of a file are answered from left to right.
     """
     service = _service(request)
     if isinstance(body, schemas.Images):
         return service.predict(*map(_pixels, body.images))
-    image = await service.decode(body)
-    answer = service.predict(image)
-    answer.predictions[0].image = image.tolist()
-    return answer
+    return await service.read(body)
 
 
 @router.post("/corrections", status_code=201)
 async def correct(request: Request, body: schemas.Correction) -> schemas.StoredCorrection:
-    """Store the right digit for an image; the next nightly run learns from it."""
+    """Store the right digit for an image, or null if it shows none, for later training."""
     actor = body.actor or (request.client.host if request.client else "unknown")
     return await _service(request).correct(_pixels(body.image), body.label, actor)
+
+
+@router.get("/corrections/{digest}", responses={404: {"model": schemas.ErrorDetail}})
+async def correction(request: Request, digest: str) -> schemas.StoredCorrection:
+    """Describe a correction: whether it is kept, held or revoked, and which version learnt it."""
+    return await _service(request).correction(digest)
 
 
 @router.delete(
@@ -126,4 +132,13 @@ def _service(request: Request) -> Service:
 
 def _pixels(image: list[list[int]]) -> NDArray[np.uint8]:
     # Four times as fast as np.array of nested lists.
-    return np.frombuffer(bytes(chain.from_iterable(image)), np.uint8).reshape(28, 28)
+    flat = bytes(chain.from_iterable(image))
+    darkest, lightest = max(flat), min(flat)
+    if (lightest, darkest) == (0, 1):
+        raise ImageError(
+            "expected grey levels from 0 (paper) to 255 (ink), received only 0 and 1;"
+            " multiply them by 255"
+        )
+    if darkest - lightest < MIN_CONTRAST:
+        raise ImageError("expected a digit in the image, found no ink")
+    return np.frombuffer(flat, np.uint8).reshape(28, 28)

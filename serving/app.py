@@ -85,4 +85,13 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
     # Not part of the path: "body", and the branch of the union that `/predict` takes.
     where = ".".join(str(part) for part in first["loc"][1:] if part != Images.__name__)
     received = f", received {json.dumps(first['input'])[:40]}" if where else ""
-    return JSONResponse({"detail": f"{where or 'body'}: {first['msg']}{received}"}, 422)
+    detail = f"{where or 'body'}: {first['msg']}{received}{_remedy(where, first['input'])}"
+    return JSONResponse({"detail": detail}, 422)
+
+
+def _remedy(where: str, received: object) -> str:
+    if isinstance(received, str) and not where.startswith(("label", "actor")):
+        return "; to send an image file, send its bytes as the body of /predict"
+    if where.startswith("image"):
+        return "; an image is 28 rows of 28 whole numbers, 0 (paper) to 255 (ink)"
+    return ""

@@ -5,6 +5,7 @@ fit 20 x 20 pixels, keeping its proportions, and centre it in 28 x 28 by its cen
 """
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,28 @@ def read_image(content: bytes) -> Image.Image:
         raise ImageError(
             f"expected an image file ({', '.join(FORMATS)}), received {_problem(content, error)}"
         ) from error
+
+
+@dataclass(frozen=True)
+class FoundDigit:
+    """A digit in a picture.
+
+    Args:
+        image: uint8, shape (28, 28): 0 is paper, 255 is ink.
+        box: left, top, width and height, in pixels of the picture as a viewer shows it.
+    """
+
+    image: NDArray[np.uint8]
+    box: tuple[int, int, int, int]
+
+
+def find_digits(image: Image.Image) -> list[FoundDigit]:
+    """Find the digits in a picture, from left to right: at present one, the whole picture.
+
+    Raises:
+        ImageError: If there is no ink.
+    """
+    return [FoundDigit(normalise(image), (0, 0, image.width, image.height))]
 
 
 def normalise(image: Image.Image) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field, Strict
+from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic.types import StringConstraints
 
 MAX_BATCH = 256
@@ -24,14 +24,25 @@ class Images(BaseModel):
     )
 
 
+class Box(BaseModel):
+    """Where a digit is, in pixels of the picture as a viewer shows it."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
 class Prediction(BaseModel):
-    """The prediction for one image."""
+    """The prediction for one digit."""
 
     digit: int
     probability: float = Field(description="Probability of the digit, 0 to 1.")
     runner_up: int
     runner_up_probability: float
     probabilities: list[float] = Field(description="Probability of each digit, 0 to 9; sum 1.")
+    unsure: bool = Field(description="Whether this may be no digit, or none that the model knows.")
+    box: Box | None = Field(None, description="Where the digit is, if an image file was sent.")
     image: list[list[int]] | None = Field(
         None, description="The 28 x 28 pixels given to the model, if an image file was sent."
     )
@@ -41,14 +52,17 @@ class Predictions(BaseModel):
     """Predictions, and the version that made them."""
 
     version: str
+    text: str | None = Field(
+        None, description="The number that the digits of an image file form, from left to right."
+    )
     predictions: list[Prediction]
 
 
 class Correction(BaseModel):
-    """The right digit for an image."""
+    """The right digit for an image, or that it shows none."""
 
     image: Image = Field(description="The 28 x 28 pixels given to the model.")
-    label: Digit
+    label: Digit | None = Field(description="The right digit; null if it is not a digit.")
     actor: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = Field(
         None, description="Name recorded as the author; defaults to the client's address."
     )
@@ -57,10 +71,20 @@ class Correction(BaseModel):
 class StoredCorrection(BaseModel):
     """A correction as stored."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     digest: str = Field(description="SHA-256 of the image; identifies the correction.")
-    label: int
-    predicted: int
-    version: str
+    label: int | None
+    predicted: int | None
+    version: str | None
+    state: str = Field(
+        description="kept, held (until a person accepts it), measured (never trained on), learnt"
+        " or revoked."
+    )
+    held_why: str | None = Field(description="Why it is held; null if it never was.")
+    learnt_by: str | None = Field(
+        description="The first promoted version trained on it; null if none was."
+    )
 
 
 class ChampionInfo(BaseModel):

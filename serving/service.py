@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from serving.bounds import hold
 from serving.champion import ChampionWatcher
 from serving.metrics import Metrics
-from serving.normalise import normalise, read_image
-from serving.schemas import Prediction, Predictions, StoredCorrection
+from serving.normalise import FoundDigit, find_digits, read_image
+from serving.schemas import Box, Prediction, Predictions, StoredCorrection
+from storage.errors import ImageError
 
 if TYPE_CHECKING:
     from storage.tables.corrections import Corrections
@@ -23,6 +25,8 @@ T = TypeVar("T")
 
 # Images being decoded and corrections being written, or waiting for a thread.
 MAX_WAITING = 32
+# A data URL, or base64.
+TEXT = re.compile(rb"\s*(data:|[A-Za-z0-9+/]{60})")
 
 
 class Service:
@@ -63,16 +67,30 @@ class Service:
             predictions.append(Prediction.model_construct(**prediction))
         return Predictions.model_construct(version=version, predictions=predictions)
 
-    async def decode(self, content: bytes) -> NDArray[np.uint8]:
-        """Decode an image file to the model's input: uint8, shape (28, 28).
+    async def read(self, content: bytes) -> Predictions:
+        """Predict the digits in an image file, from left to right.
 
         Raises:
             ImageError: If it is not an image, or shows no digit.
         """
-        return await self._run(self._decoders, lambda: normalise(read_image(content)))
+        found = await self._run(self._decoders, lambda: _find(content))
+        answer = self.predict(*(digit.image for digit in found))
+        for digit, prediction in zip(found, answer.predictions, strict=True):
+            left, top, width, height = digit.box
+            prediction.box = Box(left=left, top=top, width=width, height=height)
+            prediction.image = digit.image.tolist()
+        answer.text = "".join(str(prediction.digit) for prediction in answer.predictions)
+        return answer
 
-    async def correct(self, image: NDArray[np.uint8], label: int, actor: str) -> StoredCorrection:
+    async def correct(
+        self, image: NDArray[np.uint8], label: int | None, actor: str
+    ) -> StoredCorrection:
         """Store a correction, with the champion's prediction for the image.
+
+        Args:
+            image: uint8, shape (28, 28); 0 is paper, 255 is ink.
+            label: The right digit, 0 to 9; None if it is not a digit.
+            actor: Who corrects it.
 
         Raises:
             ImageError: If the image has a single shade.
@@ -81,14 +99,28 @@ class Service:
         champion = self.watcher.champion
         version = champion.pointer.version
         predicted = champion.predict(image)["digit"]
-        (digest,) = await self._run(
-            self._writer,
-            lambda: self._corrections().add(
+
+        def store() -> StoredCorrection:
+            table = self._corrections()
+            (digest,) = table.add(
                 image[None], [label], actor=actor, predicted=predicted, version=version
-            ),
-        )
+            )
+            return StoredCorrection.model_validate(table.get(digest))
+
+        stored = await self._run(self._writer, store)
         self.metrics.corrections.inc()
-        return StoredCorrection(digest=digest, label=label, predicted=predicted, version=version)
+        return stored
+
+    async def correction(self, digest: str) -> StoredCorrection:
+        """Read a correction, revoked or not.
+
+        Raises:
+            CorrectionNotFoundError: If no correction has this digest.
+            DatabaseError: If the database cannot be read.
+        """
+        return await self._run(
+            self._writer, lambda: StoredCorrection.model_validate(self._corrections().get(digest))
+        )
 
     async def revoke(self, digest: str) -> None:
         """Revoke a correction.
@@ -103,3 +135,12 @@ class Service:
         """Run slow work in a thread; 503 if too much of it waits already."""
         async with hold(self._slots):
             return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def _find(content: bytes) -> Sequence[FoundDigit]:
+    if TEXT.match(content):
+        raise ImageError(
+            "expected the bytes of an image file as the body, received text; decode base64 first"
+            " (in a browser, send what canvas.toBlob gives, not canvas.toDataURL)"
+        )
+    return find_digits(read_image(content))

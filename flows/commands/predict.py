@@ -27,18 +27,21 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 @click.option("--dataset", help="The champion's dataset: name or folder.  [default: the only one]")
 @as_json_or_csv
 def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
-    """Predict the digit in each of FILES.
+    """Predict the digits in each of FILES, from left to right.
 
     PNG, JPEG, WebP or BMP, of any size and colour, dark on light or light on dark. A folder
-    means all images in it and its subfolders, - standard input. Exits with 1 if a file cannot
-    be read or shows no digit; the others are still predicted.
+    means all images in it and its subfolders, - standard input. "unsure" instead of a
+    probability: this may be no digit. Exits with 1 if a file cannot be read or shows no digit;
+    the others are still predicted.
     """
     from serving.champion import load_champion
     from storage.models.store import open_store
 
     settings = read_settings()
     champion = load_champion(open_store(settings, only_dataset(settings, dataset)))
-    predictions = [_predict(champion, file) for name in files for file in _files(name)]
+    predictions = [
+        row for name in files for file in _files(name) for row in _predict(champion, file)
+    ]
     failed = [prediction for prediction in predictions if "error" in prediction]
     if form:
         print_records(predictions, form)
@@ -52,28 +55,38 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
 
 
 def _files(name: str) -> Iterator[str]:
+    """The file, or the images in the folder; the folder itself if it has none."""
     if name == "-" or not Path(name).is_dir():
         yield name
         return
-    found = sorted(path for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ImageError(f"{name}: expected images in the folder, found none")
-    yield from map(str, found)
+    files = sorted(path for path in Path(name).rglob("*") if path.is_file())
+    images = [str(path) for path in files if path.suffix.lower() in SUFFIXES]
+    if skipped := len(files) - len(images):
+        endings = ", ".join(sorted(SUFFIXES))
+        click.echo(f"{name}: skipped {skipped:,} of {len(files):,} files, not {endings}", err=True)
+    yield from images or [name]
 
 
-def _predict(champion: Champion, file: str) -> dict[str, Any]:
-    """The prediction as JSON values, or the error."""
-    from serving.normalise import normalise, read_image
+def _predict(champion: Champion, file: str) -> Iterator[dict[str, Any]]:
+    """The prediction of each digit as JSON values, or the error."""
+    from serving.normalise import find_digits, read_image
 
     try:
-        image = normalise(read_image(_read(file)))
+        if Path(file).is_dir():
+            raise ImageError("expected images in the folder, found none")
+        found = find_digits(read_image(_read(file)))
     except (OSError, ValueError, ImageError) as error:
         # A path with a NUL raises ValueError.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return {"file": file, "error": reason}
-    prediction = champion.predict(image)
-    del prediction["probabilities"]
-    return {"file": file, **prediction, "version": champion.pointer.version}
+        yield {"file": file, "error": reason}
+        return
+    answers = [champion.predict(digit.image) for digit in found]
+    text = "".join(str(answer["digit"]) for answer in answers)
+    for digit, answer in zip(found, answers, strict=True):
+        del answer["probabilities"]
+        box = dict(zip(("left", "top", "width", "height"), digit.box, strict=True))
+        version = champion.pointer.version
+        yield {"file": file, "text": text, **answer, **box, "version": version}
 
 
 def _read(file: str) -> bytes:
@@ -89,13 +102,19 @@ def _print(predictions: list[dict[str, Any]]) -> None:
 
     from flows.output.display import print_rows
 
-    columns = (
+    columns: list[str | Column] = [
         "file", Column("digit", justify="right", style="bold"),
-        Column("probability", justify="right"), Column("runner-up", justify="right"), "version",
-    )  # fmt: skip
+        Column("probability", justify="right"), "runner-up", "version",
+    ]  # fmt: skip
+    # If a picture has more than one: the number that they form, and where each of them is.
+    several = any(len(found["text"]) > 1 for found in predictions)
+    if several:
+        columns += [Column("number", justify="right"), "box"]
     rows = []
     for found in predictions:
         runner_up = f"{found['runner_up']} ({found['runner_up_probability']:.4f})"
-        probability = f"{found['probability']:.4f}"
-        rows.append((found["file"], found["digit"], probability, runner_up, found["version"]))
+        probability = "unsure" if found["unsure"] else f"{found['probability']:.4f}"
+        row = found["file"], found["digit"], probability, runner_up, found["version"]
+        box = "{width} x {height} at {left}, {top}".format_map(found)
+        rows.append((*row, found["text"], box) if several else row)
     print_rows(columns, rows)

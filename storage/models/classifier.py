@@ -69,6 +69,17 @@ class Classifier:
             ) from error
         return answers
 
+    def unsure(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Tell which images may be no digit: none, as no version has a rule for it yet.
+
+        Args:
+            images: uint8, shape (n, 28, 28); 0 is paper, 255 is ink.
+
+        Returns:
+            bool, shape (n,).
+        """
+        return np.zeros(len(images), dtype=np.bool_)
+
     def golden_difference(self) -> float:
         """Largest difference from a probability that Keras predicted before the model was stored.
 

@@ -49,6 +49,9 @@ def test_a_file_gets_digit_probability_runner_up_and_version(digits, store, pict
     assert answer["file"] == str(picture)
     assert answer["version"] == "run-1"
     assert {answer["digit"], answer["runner_up"]} <= set(range(10))
+    assert (answer["text"], answer["unsure"]) == (str(answer["digit"]), False)
+    assert answer["left"] + answer["width"] <= 90
+    assert answer["top"] + answer["height"] <= 120
     assert 1 >= answer["probability"] >= answer["runner_up_probability"] > 0
     (row,) = csv.DictReader(io.StringIO(digits("predict", str(picture), "--csv").stdout))
     assert row == {name: str(value) for name, value in answer.items()}
@@ -63,7 +66,9 @@ def test_a_folder_and_standard_input_and_the_rolled_back_version(
     for name in ("b.JPG", "a.bmp", "c.webp"):
         Image.open(picture).save(below / name)
     (below / "notes.txt").write_text("no image")
-    answers = json.loads(digits("predict", str(below.parent), "--json").stdout)
+    done = digits("predict", str(below.parent), "--json")
+    assert done.stderr.startswith(f"{below.parent}: skipped 1 of 4 files, not .bmp, ")
+    answers = json.loads(done.stdout)
     assert [Path(answer["file"]).name for answer in answers] == ["a.bmp", "b.JPG", "c.webp"]
     assert len({answer["digit"] for answer in answers}) == 1
 
@@ -94,9 +99,10 @@ def test_unreadable_images_are_reported_and_the_others_predicted(digits, store, 
     assert ["error" in answer for answer in answers] == [True, False]
     nothing = picture.parent / "nothing"
     nothing.mkdir()
-    none = digits("predict", str(nothing))
-    assert none.returncode == 1
-    assert none.stderr == f"Error: {nothing}: expected images in the folder, found none\n"
+    for others in ([], [str(picture)]):
+        done = digits("predict", str(nothing), *others)
+        assert (done.returncode, bool(done.stdout)) == (1, bool(others))
+        assert done.stderr == f"Error: {nothing}: expected images in the folder, found none\n"
 
 
 def test_without_a_champion_or_with_several_it_says_what_to_do(digits, picture, home, tiny_model):

@@ -1,5 +1,6 @@
 """`digits serve` as it runs: a process, real connections, a real store and database."""
 
+import base64
 import io
 import json
 import re
@@ -10,6 +11,7 @@ import struct
 import time
 import zlib
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,9 @@ def test_files_and_arrays_are_predicted_and_the_version_is_named(server, offline
     assert file.json()["version"] == arrays.json()["version"] == "run-1"
     (prediction,) = file.json()["predictions"]
     assert np.array(prediction["image"]).shape == (28, 28)
+    assert file.json()["text"] == str(prediction["digit"])
+    assert set(prediction["box"]) == {"left", "top", "width", "height"}
+    assert prediction["unsure"] is False
     first, second = arrays.json()["predictions"]
     assert (
         first["probabilities"] == offline(server.store, "run-1", IMAGE) != second["probabilities"]
@@ -44,7 +49,8 @@ def test_files_and_arrays_are_predicted_and_the_version_is_named(server, offline
     assert first["digit"] == int(np.argmax(first["probabilities"]))
     assert first["probability"] == max(first["probabilities"])
     assert first["runner_up"] == int(np.argsort(first["probabilities"])[-2])
-    assert "image" not in first
+    assert not {"image", "box"} & set(first)
+    assert "text" not in arrays.json()
     assert client.get("/champion").json() == {
         "dataset": "mnist", "version": "run-1", "generation": 1, "test_correct": 7,
         "test_total": 10, "refused": None,
@@ -128,6 +134,14 @@ def test_an_invalid_body_is_refused_in_one_line(server):
         (422, "received -1", {"json": as_json(np.full((28, 28), -1))}),
         (422, "valid integer", {"json": as_json(np.full((28, 28), 0.5))}),
         (422, "at least 28", {"json": as_json(IMAGE[:, :27])}),
+        (422, "found no ink", {"json": as_json(np.zeros((28, 28), int))}),
+        (422, "multiply them by 255", {"json": as_json((IMAGE > 99).astype(int))}),
+        (422, "28 rows of 28 whole numbers", {"json": as_json(IMAGE / 255)}),
+        (422, "canvas.toBlob", {"content": b"data:image/png;base64,iVBORw0KGgo="}),
+        (422, "canvas.toBlob", {"content": base64.b64encode(SEVEN.read_bytes())}),
+        (422, "send its bytes as the body", {"json": {"images": ["data:image/png;base64,iV="]}}),
+        (422, "send its bytes as the body", {"json": "data:image/png;base64,iV="}),
+        (415, "received gzip", {"content": b"x", "headers": {"Content-Encoding": "gzip"}}),
         (422, "at most 256 items", {"json": as_json(*[IMAGE] * 257)}),
         (413, "at most 2,000,000 bytes", {"content": b" " * 2_000_001, "headers": json_type}),
         (422, "Invalid JSON: recursion", {"content": b"[" * 100_000, "headers": json_type}),
@@ -181,7 +195,8 @@ def test_a_correction_is_stored_changed_and_revoked(server):
     for body, words in [
         ({"image": image, "label": 10}, "label"),
         ({"image": image, "label": True}, "label"),
-        ({"image": np.zeros((28, 28), int).tolist(), "label": 1}, "blank image"),
+        ({"image": np.zeros((28, 28), int).tolist(), "label": 1}, "found no ink"),
+        ({"image": image}, "label: Field required"),
         ({"label": 1}, "image: Field required"),
     ]:
         refused = client.post("/corrections", json=body)
@@ -190,6 +205,26 @@ def test_a_correction_is_stored_changed_and_revoked(server):
     # A page of another site may send this without a preflight request.
     plain = client.post("/corrections", content=json.dumps({"image": image, "label": 1}))
     assert plain.status_code == 415
+
+
+def test_a_correction_says_not_a_digit_and_what_became_of_it(serve, home):
+    client = serve().client
+    sent = client.post("/corrections", json={"image": (255 - IMAGE).tolist(), "label": None})
+    digest = sent.json()["digest"]
+    assert (sent.status_code, sent.json()["label"], sent.json()["state"]) == (201, None, "measured")
+    number = next(n for n in range(9) if int(sha256(IMAGE - np.uint8(n)).hexdigest(), 16) % 5)
+    image = (IMAGE - np.uint8(number)).tolist()
+    kept = client.post("/corrections", json={"image": image, "label": 3}).json()
+    assert (kept["state"], kept["learnt_by"]) == ("kept", None)
+    with closing(sqlite3.connect(home / "metrics.db")) as sql, sql:
+        sql.execute("UPDATE corrections SET learnt_by = 'run-2' WHERE label = 3")
+        labels = sql.execute("SELECT label FROM corrections ORDER BY label").fetchall()
+    assert labels == [(None,), (3,)]
+    learnt = client.get(f"/corrections/{kept['digest']}").json()
+    assert (learnt["state"], learnt["learnt_by"]) == ("learnt", "run-2")
+    assert client.delete(f"/corrections/{digest}").status_code == 204
+    assert client.get(f"/corrections/{digest}").json()["state"] == "revoked"
+    assert client.get("/corrections/0000").status_code == 404
 
 
 def test_without_a_database_it_predicts_but_stores_no_correction(serve, home):
@@ -205,8 +240,64 @@ def test_without_a_database_it_predicts_but_stores_no_correction(serve, home):
 
 def test_a_host_name_other_than_loopback_is_rejected(server):
     client = server.client
-    for name, status in [("evil.example", 400), ("localhost", 200), ("127.0.0.1:80", 200)]:
+    for name, status in [
+        ("evil.example", 400), ("localhost", 200), ("127.0.0.1:80", 200), ("[::1]:80", 200),
+        ("", 400), ("localhost:80:80", 400),
+    ]:  # fmt: skip
+        answer = client.get("/champion", headers={"Host": name})
+        assert answer.status_code == status, name
+        assert status == 200 or "DIGITS_ALLOWED_HOSTS" in answer.json()["detail"]
+
+
+def test_behind_a_proxy_it_answers_below_a_prefix_to_named_hosts_and_origins(serve, digits):
+    settings = {
+        "DIGITS_ALLOWED_HOSTS": "digits.example, b.example",
+        "DIGITS_ALLOWED_ORIGINS": "https://app.example",
+    }
+    client = serve("--root-path", "/ml/digits/", **settings).client
+    for prefix in ("", "/ml/digits"):  # whether or not the proxy strips it
+        for path in ("/", "/healthz"):
+            assert client.head(prefix + path).status_code == 200
+            assert client.head(prefix + path).content == b""
+        page = client.get(f"{prefix}/docs").text
+        sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert sources
+        for source in sources:
+            assert source.startswith("/ml/digits/")
+            assert client.get(source.removeprefix("/ml/digits")).status_code == 200
+            assert client.get(source).status_code == 200
+        assert client.post(f"{prefix}/predict", json=as_json(IMAGE)).status_code == 200
+    moved = client.get("/ml/digits")
+    assert (moved.status_code, moved.headers["Location"][-11:]) == (307, "/ml/digits/")
+    assert client.get("/ml/digits-other/healthz").status_code == 404
+    assert client.get("/openapi.json").json()["servers"] == [{"url": "/ml/digits"}]
+    for name, status in [("digits.example:443", 200), ("B.example", 200), ("c.example", 400)]:
         assert client.get("/champion", headers={"Host": name}).status_code == status
+
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    for origin, allowed in [("https://app.example", True), ("https://evil.example", False)]:
+        first = client.options("/corrections", headers={"Origin": origin, **asked})
+        answer = client.get("/champion", headers={"Origin": origin})
+        assert (first.status_code == 200) is allowed
+        assert ("Access-Control-Allow-Origin" in answer.headers) is allowed
+    for name, value in [
+        ("HOSTS", "https://x"),
+        ("HOSTS", "x:80"),
+        ("ORIGINS", "*"),
+        ("ORIGINS", "x"),
+    ]:
+        refused = digits("serve", **{f"DIGITS_ALLOWED_{name}": value})
+        assert (refused.returncode, value in refused.stderr) == (2, True)
+    assert digits("serve", "--root-path", "a b").returncode == 2
+
+
+def test_without_the_setting_no_other_origin_may_read_or_correct(server):
+    asked = {"Access-Control-Request-Method": "POST", "Origin": "https://evil.example"}
+    assert server.client.options("/corrections", headers=asked).status_code == 405
+    assert not [name for name in server.client.get("/").headers if name.startswith("access-")]
 
 
 def test_another_address_requires_a_token(serve, digits):
