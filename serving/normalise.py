@@ -5,6 +5,7 @@ fit 20 x 20 pixels, keeping its proportions, and centre it in 28 x 28 by its cen
 """
 
 import io
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,18 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 25_000_000
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, above which it warns
 SIDE, FIT, CENTRE = 28, 20, 14
+
+# How files of other types begin.
+OTHERS = {
+    b"GIF8": "a GIF file",
+    b"II\\*\0|MM\0\\*|II\\+\0|MM\0\\+": "a TIFF file",
+    b".{4}ftypavi": "an AVIF file",
+    b".{4}ftyp(he|mif|msf)": "a HEIC file",
+    b"%PDF": "a PDF file",
+    b"\\s*<(svg|\\?xml)": "an SVG file",
+    b"\x1f\x8b": "a gzip file",
+    b"PK\3\4": "a ZIP file",
+}
 
 # Images are searched for ink at this size; a digit needs no more.
 WORK = 240
@@ -198,5 +211,8 @@ def _placed(ink: NDArray[np.float32]) -> NDArray[np.uint8]:
 def _problem(content: bytes, error: Exception) -> str:
     if not content:
         return "an empty file"
+    for pattern, kind in OTHERS.items():
+        if re.match(pattern, content, re.DOTALL):
+            return f"{kind}; save it as PNG or JPEG"
     message = str(error).partition("\n")[0]
     return "another file type" if "cannot identify" in message else f"a damaged file ({message})"

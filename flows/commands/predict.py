@@ -72,7 +72,7 @@ def _predict(champion: Champion, file: str) -> Iterator[dict[str, Any]]:
     from serving.normalise import find_digits, read_image
 
     try:
-        if Path(file).is_dir():
+        if file != "-" and Path(file).is_dir():
             raise ImageError("expected images in the folder, found none")
         found = find_digits(read_image(_read(file)))
     except (OSError, ValueError, ImageError) as error:

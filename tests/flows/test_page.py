@@ -214,6 +214,26 @@ def test_forced_colours_show_the_bars_and_the_pressed_label(served, browser):
     assert pressed != other
 
 
+def test_an_unsure_answer_is_told_as_unsure_without_a_bar(served, browser):
+    from playwright.sync_api import expect
+
+    page = browser.new_page()
+
+    def doubt(route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace(":false", ":true"))
+
+    page.route("**/predict", doubt)
+    page.goto(served)
+    draw(page)
+    expect(page.locator("#sure")).to_have_text("Unsure whether this is a digit. The nearest is 7.")
+    assert page.locator("#bars .first").count() == 0
+    assert not "".join(page.locator("#bars .share").all_inner_texts()).strip()
+    fills = page.locator("#bars .fill").evaluate_all("all => all.map(one => one.style.transform)")
+    assert set(fills) == {"scaleX(0)"}
+    assert page.locator("#labels button:enabled").count() == 11
+
+
 def test_letters_are_shortcuts_only_on_the_pad_and_clear_can_be_undone(served, browser):
     page = browser.new_page(**LOOKS["light"])
     page.goto(served)

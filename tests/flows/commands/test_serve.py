@@ -122,7 +122,12 @@ def test_an_invalid_body_is_refused_in_one_line(server):
 
     cases = [
         (422, "received an empty file", {"content": b""}),
-        (422, "received another file type", {"content": b"GIF89a"}),
+        (422, "received another file type", {"content": b"nothing known"}),
+        (422, "received a GIF file; save it as PNG or JPEG", {"content": b"GIF89a"}),
+        (422, "received a TIFF file; save", {"content": b"MM\0*\0\0\0\x08"}),
+        (422, "received a HEIC file; save", {"content": b"\0\0\0\x18ftypheic"}),
+        (422, "received an AVIF file; save", {"content": b"\0\0\0\x1cftypavif"}),
+        (422, "received a PDF file; save", {"content": b"%PDF-1.7\n"}),
         (422, "found no ink", {"content": blank.getvalue()}),
         (422, "at most 25,000,000 pixels", {"content": bomb(60_000, 60_000)}),
         (413, "at most 10,000,000 bytes", {"content": bytes(10_000_001)}),
