@@ -4,25 +4,17 @@ import json
 
 import pytest
 
-from flows.retrain import retrain
 from storage.recipe import Recipe
 from storage.records import Status
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
 
 pytestmark = pytest.mark.usefixtures("running_server")
+RECIPE = ["--dataset", "mnist-5k", "--epochs", "2", "--min-recall", "0", "--min-accuracy", "0.5"]
 
 
-def test_a_run_is_repeated_by_its_id_and_says_whether_the_weights_are_the_same(
-    digits, home, monkeypatch
-):
-    # In this process, which has imported what a command would import again.
-    monkeypatch.setenv("DIGITS_HOME", str(home))
-    done = retrain(
-        dataset="mnist-5k", name="mine", epochs=2, seed=5, min_accuracy=0.5, min_recall=0.0,
-        return_state=True,
-    )  # fmt: skip
-    assert done.name == "Promoted", done.message
+def test_a_run_is_repeated_by_its_id_and_says_whether_the_weights_are_the_same(digits, home):
+    assert digits("retrain", *RECIPE, "--seed", "5", "--name", "mine").returncode == 0
     (first,) = [run["run_id"] for run in json.loads(digits("history", "--json").stdout)]
 
     again = digits("retrain", "--like", first)
@@ -35,8 +27,8 @@ def test_a_run_is_repeated_by_its_id_and_says_whether_the_weights_are_the_same(
     assert f"The weights differ from those of {first}; changed since: epochs" in other.stderr
     rows = json.loads(digits("history", "--json").stdout)
     assert len({(row["dataset"], row["seed"], row["min_recall"]) for row in rows}) == 1
-    for unknown in ("unknown", ""):
-        done = digits("retrain", "--like", unknown)
+    for nobody in (["--like", "nobody"], ["--like", ""]):
+        done = digits("retrain", *nobody)
         assert done.returncode == 1
         assert "expected the id of a run" in done.stderr
 
