@@ -14,7 +14,7 @@ run: $(VENV)/installed ## install, and retrain once on 5,000 real MNIST digits
 	@$(BIN)/digits retrain --dataset mnist-5k || [ $$? -eq 3 ] # a rejected model is a result
 
 test: $(VENV)/installed-dev ## install what tests need, and run the fast ones; ARGS for pytest
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(VENV)/installed-dev ## run the tests that take minutes; ARGS for pytest
 	@$(BIN)/pytest -m slow -n 3 --dist load --maxschedchunk 1 --durations 10 $(ARGS)

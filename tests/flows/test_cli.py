@@ -116,8 +116,11 @@ def test_the_command_the_flow_and_its_form_take_what_the_recipe_declares():
     assert sorted(command) == sorted([*names, "as_json", "like"])
     for parameter in parameters():
         name, entry = parameter.name, form[parameter.name]
-        assert command[name] == flow[name].default == entry["default"] == parameter.default
-        assert entry["description"] == parameter.help
+        of_champion = name in {"architecture", "epochs", "batch_size", "learning_rate"}
+        empty = " Empty: as the champion's." if of_champion else ""
+        assert command[name] == parameter.default
+        assert flow[name].default == entry["default"] == (None if empty else parameter.default)
+        assert entry["description"] == parameter.help + empty
         # One that may be left open has two types, of which the second is null.
         declared = entry.get("anyOf", [entry])[0]
         if parameter.bounds:
