@@ -236,6 +236,6 @@ def test_every_command_and_setting_is_in_the_readme():
     for command in cli.commands:
         assert f"digits {command}" in readme
     settings = set(re.findall(r"DIGITS_[A-Z_]+", (project / "storage/settings.py").read_text()))
-    assert len(settings) == 6
+    assert len(settings) == 8
     for setting in settings:
         assert f"`{setting}`" in readme
