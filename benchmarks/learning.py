@@ -79,7 +79,10 @@ def main() -> None:
 
 
 def correct(
-    environment: Mapping[str, str], images: NDArray[np.uint8], labels: NDArray[np.uint8]
+    environment: Mapping[str, str],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    actor: str = "benchmark",
 ) -> None:
     """Send corrections to a server of our own."""
     with subprocess.Popen(
@@ -90,7 +93,7 @@ def correct(
     ) as server:
         (url,) = re.findall(r"http://[\w.:]+", server.stdout.readline() if server.stdout else "")
         for image, label in zip(images.tolist(), labels.tolist(), strict=True):
-            sent = {"image": image, "label": label, "actor": "benchmark"}
+            sent = {"image": image, "label": label, "actor": actor}
             httpx.post(f"{url}/corrections", json=sent).raise_for_status()
         server.terminate()
 
