@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from storage.settings import HOST
 
+HOST_HEADER = re.compile(rf"({HOST})(:\d*)?")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -30,7 +31,7 @@ class KnownHosts:
         """Handle a request."""
         if scope["type"] == "http":
             received = Headers(scope=scope).get("host", "")
-            match = re.fullmatch(rf"({HOST})(:\d*)?", received.lower())
+            match = HOST_HEADER.fullmatch(received.lower())
             if match is None or match[1] not in self._hosts:
                 detail = (
                     f"expected a Host of {', '.join(sorted(self._hosts))},"
@@ -58,5 +59,5 @@ class PathPrefix:
             path = scope["path"]
             if path != self._prefix and not path.startswith(f"{self._prefix}/"):
                 path = self._prefix + path
-            scope = {**scope, "path": path, "root_path": self._prefix}
+            scope.update(path=path, root_path=self._prefix)
         await self._app(scope, receive, send)

@@ -272,6 +272,8 @@ def test_behind_a_proxy_it_answers_below_a_prefix_to_named_hosts_and_origins(ser
             assert client.get(source.removeprefix("/ml/digits")).status_code == 200
             assert client.get(source).status_code == 200
         assert client.post(f"{prefix}/predict", json=as_json(IMAGE)).status_code == 200
+    counted = 'digits_requests_total{path="/predict",status="200"} 2.0'
+    assert counted in client.get("/metrics").text
     moved = client.get("/ml/digits")
     assert (moved.status_code, moved.headers["Location"][-11:]) == (307, "/ml/digits/")
     assert client.get("/ml/digits-other/healthz").status_code == 404
