@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import Strict
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import to_json
 from starlette.responses import HTMLResponse
 
 from serving import schemas
@@ -68,7 +69,7 @@ async def predict(request: Request, body: ImagesOrFile) -> Response:
     else:
         answer = await service.read(body)
     # FastAPI would check the answer before it serialises it.
-    return Response(answer.model_dump_json(exclude_none=True), media_type=JSON)
+    return Response(to_json(answer), media_type=JSON)
 
 
 @router.post("/corrections", status_code=201)

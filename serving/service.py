@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from serving.bounds import hold
 from serving.champion import ChampionWatcher
 from serving.metrics import Metrics
 from serving.normalise import FoundDigit, find_digits, read_image
-from serving.schemas import Box, Prediction, Predictions, StoredCorrection
+from serving.schemas import StoredCorrection
 from storage.errors import ImageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 # Images being decoded and corrections being written, or waiting for a thread.
 MAX_WAITING = 32
+BOX = ("left", "top", "width", "height")
 # A data URL, or base64.
 TEXT = re.compile(rb"\s*(data:|[A-Za-z0-9+/]{60})")
 
@@ -52,11 +53,14 @@ class Service:
         self._decoders = ThreadPoolExecutor(2, "decode")
         self._writer = ThreadPoolExecutor(1, "write")
 
-    def predict(self, *images: NDArray[np.uint8]) -> Predictions:
+    def predict(self, *images: NDArray[np.uint8]) -> dict[str, Any]:
         """Predict images, all with the same version.
 
         Args:
             images: uint8, each of shape (28, 28); 0 is paper, 255 is ink.
+
+        Returns:
+            JSON values of the schema Predictions.
         """
         champion = self.watcher.champion
         version = champion.pointer.version
@@ -64,23 +68,25 @@ class Service:
         for image in images:
             prediction = champion.predict(image)
             self.metrics.count_prediction(version, prediction)
-            predictions.append(Prediction.model_construct(**prediction))
-        return Predictions.model_construct(version=version, predictions=predictions)
+            predictions.append(prediction)
+        return {"version": version, "predictions": predictions}
 
-    async def read(self, content: bytes) -> Predictions:
+    async def read(self, content: bytes) -> dict[str, Any]:
         """Predict the digits in an image file, from left to right.
+
+        Returns:
+            JSON values of the schema Predictions.
 
         Raises:
             ImageError: If it is not an image, or shows no digit.
         """
         found = await self._run(self._decoders, lambda: _find(content))
         answer = self.predict(*(digit.image for digit in found))
-        for digit, prediction in zip(found, answer.predictions, strict=True):
-            left, top, width, height = digit.box
-            prediction.box = Box(left=left, top=top, width=width, height=height)
-            prediction.image = digit.image.tolist()
-        answer.text = "".join(str(prediction.digit) for prediction in answer.predictions)
-        return answer
+        for digit, prediction in zip(found, answer["predictions"], strict=True):
+            prediction["box"] = dict(zip(BOX, digit.box, strict=True))
+            prediction["image"] = digit.image.tolist()
+        text = "".join(str(prediction["digit"]) for prediction in answer["predictions"])
+        return {**answer, "text": text}
 
     async def correct(
         self, image: NDArray[np.uint8], label: int | None, actor: str
