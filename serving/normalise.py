@@ -8,13 +8,28 @@ import io
 import re
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
+from serving.finding import Piece, find_ink, find_pieces
 from storage.errors import ImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+# Other formats that people send: where their mark stands, the mark, and the name.
+OTHERS = (
+    (0, b"GIF8", "GIF"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"%PDF", "PDF"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftyphev", "HEIC"),
+    (4, b"ftypmif1", "HEIC"),
+    (4, b"ftypmsf1", "HEIC"),
+)
 MAX_PIXELS = 25_000_000
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, above which it warns
 SIDE, FIT, CENTRE = 28, 20, 14
@@ -32,9 +47,7 @@ OTHERS = {
 }
 
 # Images are searched for ink at this size; a digit needs no more.
-WORK = 240
-# Grey levels of 255 between ink and paper.
-MIN_CONTRAST = 25
+WORK = 480
 # Pixels of the 20. MNIST's strokes are wider; a thin pen's would fade when scaled down.
 MIN_STROKE = 2.0
 
@@ -53,7 +66,7 @@ def read_image(content: bytes) -> Image.Image:
                 f" received {image.width:,} x {image.height:,}; make it smaller"
             )
         # JPEG can be decoded at a fraction of its size.
-        image.draft("RGB", (4 * WORK, 4 * WORK))
+        image.draft("RGB", (2 * WORK, 2 * WORK))
         image.load()
         return ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
@@ -64,11 +77,11 @@ def read_image(content: bytes) -> Image.Image:
 
 @dataclass(frozen=True)
 class FoundDigit:
-    """A digit in a picture.
+    """One digit of a picture.
 
-    Args:
+    Attributes:
         image: uint8, shape (28, 28): 0 is paper, 255 is ink.
-        box: left, top, width and height, in pixels of the picture as a viewer shows it.
+        box: Left, top, width and height, in pixels of the picture as a viewer shows it.
     """
 
     image: NDArray[np.uint8]
@@ -76,35 +89,68 @@ class FoundDigit:
 
 
 def find_digits(image: Image.Image) -> list[FoundDigit]:
-    """Find the digits in a picture, from left to right: at present one, the whole picture.
+    """Find the digits, from left to right, and bring each into MNIST's form.
+
+    Handles dark on light and light on dark, colour and grey, any size, drawings, photographs
+    and transparent backgrounds; leaves out lines, frames, and what is around the sheet.
+
+    Returns:
+        At least one digit.
 
     Raises:
-        ImageError: If there is no ink.
+        ImageError: If there is no ink, or nothing that can be a digit.
     """
-    return [FoundDigit(normalise(image), (0, 0, image.width, image.height))]
+    size = image.size
+    grey = _grey(image)
+    ink = find_ink(grey)
+    if _in_mnists_form(ink):
+        return [FoundDigit(np.rint(ink * 255).astype(np.uint8), _box_of(ink > 0, 1.0))]
+    scale = max(size) / max(grey.shape)
+    ink, pieces = find_pieces(grey)
+    return [_found(ink, piece, scale) for piece in pieces]
 
 
 def normalise(image: Image.Image) -> NDArray[np.uint8]:
-    """Find the digit and bring it into MNIST's form.
-
-    Handles dark on light and light on dark, colour and grey, any size, drawings, photographs
-    and transparent backgrounds.
+    """Find the only digit and bring it into MNIST's form.
 
     Returns:
         uint8, shape (28, 28): 0 is paper, 255 is ink.
 
     Raises:
-        ImageError: If there is no ink.
+        ImageError: If there is no digit, or more than one.
     """
-    ink = _ink(_grey(image))
-    strong = ink > 0.4
-    if not strong.any():
-        raise ImageError("expected a digit in the image, found no ink")
-    rows, columns = np.flatnonzero(strong.any(axis=1)), np.flatnonzero(strong.any(axis=0))
+    digits = find_digits(image)
+    if len(digits) > 1:
+        raise ImageError(f"expected one digit in the image, found {len(digits)}; crop it to one")
+    return digits[0].image
+
+
+def _in_mnists_form(ink: NDArray[np.float32]) -> bool:
+    """Whether ink of full contrast fills 20 of 28 pixels and is centred by its mass."""
+    if ink.shape != (SIDE, SIDE) or ink.max() < 1:
+        return False
+    _, _, width, height = _box_of(ink > 0, 1.0)
+    rows, columns = np.indices(ink.shape)
+    mass = ink.sum()
+    off = max(abs(float((ink * at).sum() / mass) - CENTRE) for at in (rows, columns))
+    return max(width, height) == FIT and off <= 0.6
+
+
+def _box_of(mask: NDArray[np.bool_], scale: float) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    left, top = int(columns[0] * scale), int(rows[0] * scale)
+    return left, top, round((columns[-1] + 1) * scale) - left, round((rows[-1] + 1) * scale) - top
+
+
+def _found(ink: NDArray[np.float32], piece: Piece, scale: float) -> FoundDigit:
     # Add fainter ink around it: the soft edges of strokes.
-    top, bottom = _grown(ink.max(axis=1), rows[0], rows[-1])
-    left, right = _grown(ink.max(axis=0), columns[0], columns[-1])
-    return _placed(_fitted(ink[top:bottom, left:right]))
+    reach = 2 * max(2, max(piece.width, piece.height) // 100) + 1
+    near = cv2.dilate(piece.mask.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
+    own = np.where(near, ink, np.float32(0))
+    seen = own > 0.02
+    left, top, width, height = _box_of(seen, 1.0)
+    crop = own[top : top + height, left : left + width]
+    return FoundDigit(_placed(_fitted(crop)), _box_of(seen, scale))
 
 
 def _grey(image: Image.Image) -> NDArray[np.float32]:
@@ -131,45 +177,6 @@ def _grey(image: Image.Image) -> NDArray[np.float32]:
     spread = [float(channel.std()) for channel in channels]
     best = int(np.argmax(spread))
     return channels[best] if spread[best] > 1.5 * spread[0] else luma
-
-
-def _ink(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The amount of ink per pixel: float32, 0 to 1, for dark and for light ink."""
-    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    paper = float(np.median(edge))
-    if abs(float(grey.max()) - paper) < abs(paper - float(grey.min())):
-        grey, paper = 255 - grey, 255 - paper
-    difference = grey - _background(grey)
-    noise = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
-    low = 3 * noise
-    high = float(np.percentile(difference[difference >= difference.max() / 2], 90))
-    if high > 250:
-        high = 255.0  # leave images of full contrast, such as MNIST's own, unchanged
-    if high - low < MIN_CONTRAST:
-        return np.zeros_like(grey)
-    ink: NDArray[np.float32] = np.clip((difference - low) / (high - low), 0, 1)
-    return ink
-
-
-def _background(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The paper under light ink, shadows included."""
-    small = Image.fromarray(grey.astype(np.uint8))
-    small.thumbnail((40, 40), Image.Resampling.BOX)
-    # An opening wider than a stroke leaves only the paper.
-    width = max(3, max(small.size) // 3 | 1)
-    paper = small.filter(ImageFilter.MinFilter(width)).filter(ImageFilter.MaxFilter(width))
-    paper = paper.filter(ImageFilter.GaussianBlur(2))
-    size = grey.shape[1], grey.shape[0]
-    return np.asarray(paper.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
-
-
-def _grown(profile: NDArray[np.float32], first: int, last: int) -> tuple[int, int]:
-    """Extend a range over the adjoining ink; its end is exclusive."""
-    while first > 0 and profile[first - 1] > 0.02:
-        first -= 1
-    while last < len(profile) - 1 and profile[last + 1] > 0.02:
-        last += 1
-    return first, last + 1
 
 
 def _fitted(ink: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -215,4 +222,10 @@ def _problem(content: bytes, error: Exception) -> str:
         if re.match(pattern, content, re.DOTALL):
             return f"{kind}; save it as PNG or JPEG"
     message = str(error).partition("\n")[0]
-    return "another file type" if "cannot identify" in message else f"a damaged file ({message})"
+    if "cannot identify" not in message:
+        return f"a damaged file ({message})"
+    for at, start, name in OTHERS:
+        if content[at : at + len(start)] == start:
+            pages = "; save the page" if name == "PDF" else "; save it"
+            return f"{'an' if name == 'AVIF' else 'a'} {name} file{pages} as PNG or JPEG"
+    return "another file type; save it as PNG or JPEG"

@@ -1,13 +1,9 @@
 """Pictures of all kinds take MNIST's form: real digits, redrawn in each way."""
 
 import io
-import os
 import struct
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,15 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from serving.champion import load_champion
 from serving.normalise import normalise, read_image
 from storage.errors import ImageError
-from storage.models.backends import LocalFolder
-from storage.models.classifier import Classifier
-from storage.models.store import ModelStore
 from tasks.load import load
 
-DIGITS = str(Path(sys.executable).with_name("digits"))
 Draw = Callable[[NDArray[np.uint8]], Image.Image]
 
 
@@ -200,7 +191,11 @@ def bomb(width: int, height: int) -> bytes:
     [
         (b"", "received an empty file"),
         (b"no image", "received another file type"),
-        (b"GIF89a" + bytes(100), "received another file type"),
+        (b"GIF89a" + bytes(100), "received a GIF file; save it as PNG or JPEG"),
+        (b"II*\0" + bytes(100), "received a TIFF file; save it as PNG or JPEG"),
+        (b"\0\0\0\x18ftypheic" + bytes(100), "received a HEIC file; save it as PNG or JPEG"),
+        (b"\0\0\0\x1cftypavif" + bytes(100), "received an AVIF file; save it as PNG or JPEG"),
+        (b"%PDF-1.7" + bytes(100), "received a PDF file; save the page as PNG or JPEG"),
         (encoded(Image.new("L", (90, 90)))[:60], "received a damaged file"),
         (encoded(Image.new("L", (90, 90)), "JPEG")[:200], "received"),
         (bomb(60_000, 60_000), "at most 25,000,000 pixels"),
@@ -226,31 +221,3 @@ def test_any_bytes_give_a_digit_or_one_error(content: bytes, start: str) -> None
         except ImageError:
             continue
         assert image.shape == (28, 28)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_at_least_97_percent_of_2000_redrawn_test_images_are_right(
-    mnist_folder: Path, tmp_path: Path
-) -> None:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DIGITS_", "PREFECT_"))}
-    own = {"DIGITS_HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / "prefect")}
-    command = [DIGITS, "retrain", "--dataset", str(mnist_folder), "--name", "mnist", "--seed", "4"]
-    subprocess.run(command, check=True, env=kept | own, capture_output=True)
-    classifier = load_champion(ModelStore(LocalFolder(tmp_path / "models"), "mnist")).classifier
-    data = load.fn(str(mnist_folder))
-    images, labels = data.test_images[:2000], data.test_labels[:2000]
-
-    shares = {"unchanged": right(classifier, images, labels)}
-    for name, draw in VARIANTS.items():
-        found = np.stack([seen(draw(image)) for image in images])
-        shares[name] = right(classifier, found, labels)
-    for name, share in shares.items():
-        print(f"| {name} | {share:.4f} |")
-    # Thin strokes are harder, and were never promised.
-    assert min(share for name, share in shares.items() if name != "thin pen") >= 0.97, shares
-    assert shares["thin pen"] > 0.95
-
-
-def right(classifier: Classifier, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
-    return float((classifier.probabilities(images).argmax(axis=1) == labels).mean())
