@@ -314,8 +314,7 @@ def _digits(pieces: list[Piece]) -> list[Piece]:
     tallest = max(piece.height for piece in digits)
     if tallest > 1.2 * tall:
         digits = _joined(mask, tallest)
-    tallest = max(piece.height for piece in digits)
-    return [piece for piece in digits if piece.height > 0.35 * tallest]
+    return _with_parts(digits)
 
 
 def _joined(mask: Mask, tall: int) -> list[Piece]:
@@ -324,23 +323,46 @@ def _joined(mask: Mask, tall: int) -> list[Piece]:
     near = cv2.dilate(mask.astype(np.uint8), _box(reach))
     _, labels = cv2.connectedComponents(near, connectivity=8)
     groups = [_together([mask & (labels == label)]) for label in np.unique(labels[mask])]
-    groups.sort(key=lambda piece: piece.left)
     merged: list[Piece] = []
-    for piece in groups:
-        if merged and _one_digit(merged[-1], piece, tall):
-            merged[-1] = _together([merged[-1].mask, piece.mask])
+    for piece in sorted(groups, key=lambda piece: piece.left):
+        for at, other in enumerate(merged):
+            if _one_digit(other, piece, tall):
+                merged[at] = _together([other.mask, piece.mask])
+                break
         else:
             merged.append(piece)
-    return merged
+    return sorted(merged, key=lambda piece: piece.left)
 
 
-def _one_digit(left: Piece, right: Piece, tall: int) -> bool:
+def _one_digit(one: Piece, other: Piece, tall: int) -> bool:
     """Whether two pieces are above each other, as the bar of a 5 and its bow."""
-    shared = min(left.right, right.right) - max(left.left, right.left)
-    apart = max(left.top, right.top) - min(left.bottom, right.bottom)
-    narrower = min(left.width, right.width)
-    small = min(left.height, right.height) < 0.6 * tall
-    return shared > (0.3 if small else 0.6) * narrower and apart < 0.3 * tall
+    shared = min(one.right, other.right) - max(one.left, other.left)
+    apart = max(one.top, other.top) - min(one.bottom, other.bottom)
+    lower = min(one.height, other.height)
+    if apart > -0.3 * lower:
+        return shared > 0.1 * min(one.width, other.width) and apart < 0.3 * tall
+    share = 0.3 if lower < 0.6 * tall else 0.6
+    return shared > share * min(one.width, other.width)
+
+
+def _with_parts(digits: list[Piece]) -> list[Piece]:
+    """Add what is too small for a digit to the digit that it is close to, or leave it out."""
+    tallest = max(piece.height for piece in digits)
+    whole = [piece for piece in digits if piece.height > 0.35 * tallest]
+    for part in digits:
+        if part.height > 0.35 * tallest:
+            continue
+        nearest = min(range(len(whole)), key=lambda at: _distance(whole[at], part))
+        if _distance(whole[nearest], part) < 0.12 * tallest:
+            whole[nearest] = _together([whole[nearest].mask, part.mask])
+    return whole
+
+
+def _distance(one: Piece, other: Piece) -> float:
+    """Pixels between the boxes of two pieces."""
+    across = max(one.left, other.left) - min(one.right, other.right)
+    down = max(one.top, other.top) - min(one.bottom, other.bottom)
+    return float(np.hypot(max(across, 0), max(down, 0)))
 
 
 def _one_pen(digits: list[Piece], ink: Grey) -> list[Piece]:

@@ -17,19 +17,6 @@ from serving.finding import Piece, find_ink, find_pieces
 from storage.errors import ImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-# Other formats that people send: where their mark stands, the mark, and the name.
-OTHERS = (
-    (0, b"GIF8", "GIF"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (0, b"%PDF", "PDF"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftyphev", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-    (4, b"ftypmsf1", "HEIC"),
-)
 MAX_PIXELS = 25_000_000
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, above which it warns
 SIDE, FIT, CENTRE = 28, 20, 14
@@ -50,6 +37,8 @@ OTHERS = {
 WORK = 480
 # Pixels of the 20. MNIST's strokes are wider; a thin pen's would fade when scaled down.
 MIN_STROKE = 2.0
+# A digit's longer side, at most, when its strokes are measured.
+COARSE = 120
 
 
 def read_image(content: bytes) -> Image.Image:
@@ -187,6 +176,11 @@ def _fitted(ink: NDArray[np.float32]) -> NDArray[np.float32]:
     if size == (width, height):
         return ink
     image = Image.fromarray((ink * 255).astype(np.uint8))
+    if scale < FIT / COARSE:
+        # What is finer is the grain of the paper.
+        scale = FIT / COARSE
+        image.thumbnail((COARSE, COARSE), Image.Resampling.BOX)
+        ink = np.asarray(image, dtype=np.float32) / np.float32(255)
     thicker = round((MIN_STROKE / scale - _stroke(ink)) / 2)
     if thicker > 0:
         image = image.filter(ImageFilter.MaxFilter(2 * thicker + 1))
@@ -222,10 +216,4 @@ def _problem(content: bytes, error: Exception) -> str:
         if re.match(pattern, content, re.DOTALL):
             return f"{kind}; save it as PNG or JPEG"
     message = str(error).partition("\n")[0]
-    if "cannot identify" not in message:
-        return f"a damaged file ({message})"
-    for at, start, name in OTHERS:
-        if content[at : at + len(start)] == start:
-            pages = "; save the page" if name == "PDF" else "; save it"
-            return f"{'an' if name == 'AVIF' else 'a'} {name} file{pages} as PNG or JPEG"
-    return "another file type; save it as PNG or JPEG"
+    return "another file type" if "cannot identify" in message else f"a damaged file ({message})"

@@ -195,7 +195,7 @@ def bomb(width: int, height: int) -> bytes:
         (b"II*\0" + bytes(100), "received a TIFF file; save it as PNG or JPEG"),
         (b"\0\0\0\x18ftypheic" + bytes(100), "received a HEIC file; save it as PNG or JPEG"),
         (b"\0\0\0\x1cftypavif" + bytes(100), "received an AVIF file; save it as PNG or JPEG"),
-        (b"%PDF-1.7" + bytes(100), "received a PDF file; save the page as PNG or JPEG"),
+        (b"%PDF-1.7" + bytes(100), "received a PDF file; save it as PNG or JPEG"),
         (encoded(Image.new("L", (90, 90)))[:60], "received a damaged file"),
         (encoded(Image.new("L", (90, 90)), "JPEG")[:200], "received"),
         (bomb(60_000, 60_000), "at most 25,000,000 pixels"),
