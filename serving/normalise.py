@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from serving.finding import Piece, find_ink, find_pieces
+from serving.finding import find_pieces
+from serving.ink import find_ink
+from serving.pieces import Piece
 from storage.errors import ImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")

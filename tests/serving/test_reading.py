@@ -96,6 +96,18 @@ def test_only_lines_are_refused_as_lines() -> None:
         find_digits(picture)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3000, 1), (2, 700), (28, 28), (5, 5), (700, 9)])
+def test_a_picture_of_any_shape_gives_digits_or_one_error(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(2)
+    for share in (0.02, 0.3, 0.98):
+        picture = Image.fromarray(255 * (rng.random(size) < share).astype(np.uint8))
+        try:
+            found = find_digits(picture)
+        except ImageError:
+            continue
+        assert all(seen.image.shape == (28, 28) and seen.image.any() for seen in found)
+
+
 def test_what_takes_one_digit_refuses_a_number(digits) -> None:
     ink = np.hstack([placed(strokes(digit, 150), 170, 170, 0.5, 0.5) for digit in digits[[7, 3]]])
     with pytest.raises(ImageError, match="expected one digit in the image, found 2; crop it"):

@@ -1,0 +1,108 @@
+"""Leave out what surrounds a digit: the desk, frames, lines, and what the edge cuts off."""
+
+import cv2
+import numpy as np
+
+from serving.ink import Mask, box
+from serving.pieces import Piece, encloses, outline_of, rectangular, split
+
+
+def sheet_of(piece: Piece) -> Mask | None:
+    """The inside of a piece that is no stroke but a sheet of paper, with its writing."""
+    if not 0.05 < piece.area / piece.mask.size < 0.98:
+        return None
+    outline = outline_of(piece)
+    _, (width, height), _ = cv2.minAreaRect(outline)
+    if float(cv2.contourArea(outline)) < 0.85 * width * height:
+        return None
+    filled = np.zeros(piece.mask.shape, np.uint8)
+    cv2.drawContours(filled, [outline], -1, 1, cv2.FILLED)
+    inside = cv2.erode(filled, box(5)) > 0
+    writing = inside & ~piece.mask
+    share = float(writing.sum()) / max(float(inside.sum()), 1)
+    if not 0.005 < share < 0.45:
+        return None
+    return inside
+
+
+def inside_frame(pieces: list[Piece]) -> list[Piece]:
+    """What is inside the frame around the largest piece, if there is such a frame."""
+    contents = {
+        frame: inside
+        for frame in pieces
+        if (inside := [piece for piece in pieces if encloses(frame, piece)])
+        and max(piece.height for piece in inside) > 0.25 * frame.height
+        and rectangular(frame)
+    }
+    if not contents:
+        return [piece for piece in pieces if not _button(piece)] or pieces
+
+    def largest(inside: list[Piece]) -> int:
+        return max((piece.area for piece in inside if piece not in contents), default=0)
+
+    # A window is around its canvas, and its buttons are frames too.
+    best = min(contents, key=lambda frame: (-largest(contents[frame]), frame.area))
+    return contents[best]
+
+
+def _button(piece: Piece) -> bool:
+    """Whether it is a box with little in it."""
+    return (
+        piece.area > 1.5 * piece.mask.sum()
+        and min(piece.width, piece.height) > 0.3 * max(piece.width, piece.height)
+        and rectangular(piece, 0.9)
+    )
+
+
+def without_lines(pieces: list[Piece]) -> list[Piece]:
+    """Remove thin straight lines that cross most of the picture."""
+    if not pieces:
+        return pieces
+    mask = np.logical_or.reduce([piece.mask for piece in pieces])
+    height, width = mask.shape
+    lines = np.zeros_like(mask)
+    for kernel, across in (
+        (box(int(0.6 * width), 1), box(1, max(2, height // 40))),
+        (box(1, int(0.6 * height)), box(max(2, width // 40), 1)),
+    ):
+        runs = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel)
+        thick = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, across)
+        lines |= (runs > 0) & (thick == 0)
+    if not lines.any():
+        return pieces
+    return split(mask & ~lines)
+
+
+def without_edges(pieces: list[Piece], shape: tuple[int, ...]) -> list[Piece]:
+    """Leave out what the picture's edge cuts off, if something else can be the digit."""
+    height, width = shape[:2]
+    whole = [
+        piece
+        for piece in pieces
+        if piece.left > 0 and piece.top > 0 and piece.right < width and piece.bottom < height
+    ]
+    tallest = max((piece.height for piece in whole), default=0)
+    if tallest < 0.15 * height or any(_fills(piece) for piece in pieces):
+        return pieces
+    return whole
+
+
+def _fills(piece: Piece) -> bool:
+    """Whether it reaches from one edge of the picture to the other, but lies along none."""
+    mask = piece.mask
+    height, width = mask.shape
+    edges = (mask[0].mean(), mask[-1].mean(), mask[:, 0].mean(), mask[:, -1].mean())
+    return max(piece.height / height, piece.width / width) > 0.97 and float(max(edges)) < 0.8
+
+
+def without_underlines(pieces: list[Piece]) -> list[Piece]:
+    """Leave out a flat line below everything else."""
+    kept = []
+    for piece in pieces:
+        others = [other for other in pieces if other is not piece]
+        tallest = max(others, key=lambda other: other.height, default=piece)
+        flat = piece.height < 0.25 * piece.width and piece.width > 0.8 * tallest.width
+        below = piece.top > tallest.top + 0.8 * tallest.height
+        if not (flat and below):
+            kept.append(piece)
+    return kept
