@@ -23,6 +23,9 @@ MAX_PIXELS = 25_000_000
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, above which it warns
 SIDE, FIT, CENTRE = 28, 20, 14
 
+# Key of an image's info: by how much it was reduced when it was decoded.
+REDUCED = "digits: reduced"
+
 # How files of other types begin.
 OTHERS = {
     b"GIF8": "a GIF file",
@@ -57,7 +60,9 @@ def read_image(content: bytes) -> Image.Image:
                 f" received {image.width:,} x {image.height:,}; make it smaller"
             )
         # JPEG can be decoded at a fraction of its size.
+        width = image.width
         image.draft("RGB", (2 * WORK, 2 * WORK))
+        image.info[REDUCED] = width / image.width
         image.load()
         return ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
@@ -91,12 +96,12 @@ def find_digits(image: Image.Image) -> list[FoundDigit]:
     Raises:
         ImageError: If there is no ink, or nothing that can be a digit.
     """
-    size = image.size
+    size = max(image.size) * image.info.get(REDUCED, 1.0)
     grey = _grey(image)
     ink = find_ink(grey)
     if _in_mnists_form(ink):
         return [FoundDigit(np.rint(ink * 255).astype(np.uint8), _box_of(ink > 0, 1.0))]
-    scale = max(size) / max(grey.shape)
+    scale = size / max(grey.shape)
     ink, pieces = find_pieces(grey)
     return [_found(ink, piece, scale) for piece in pieces]
 

@@ -1,5 +1,6 @@
 """The digit is found in pictures as people take, scan and draw them."""
 
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.drawings import BLACK, KINDS, number, painted, placed, rounded, strokes
-from serving.normalise import find_digits, normalise
+from serving.normalise import find_digits, normalise, read_image
 from storage.errors import ImageError
 from tasks.load import load
 
@@ -80,6 +81,20 @@ def test_a_box_is_in_pixels_of_the_picture_at_its_own_size(factor: int) -> None:
     (found,) = find_digits(picture)
     expected = np.array([60, 20, 15, 80]) * factor
     assert np.abs(np.array(found.box) - expected).max() <= 4 * factor
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_box_is_in_pixels_of_a_photograph_that_is_decoded_at_a_fraction(turned: bool) -> None:
+    picture = Image.new("L", (4000, 3000), "white")
+    ImageDraw.Draw(picture).rectangle((1200, 400, 1499, 1999), fill=0)
+    exif = Image.Exif()
+    if turned:
+        exif[0x0112] = 6  # a viewer turns it to the right
+    file = io.BytesIO()
+    picture.save(file, "JPEG", exif=exif)
+    (found,) = find_digits(read_image(file.getvalue()))
+    expected = (1000, 1200, 1600, 300) if turned else (1200, 400, 300, 1600)
+    assert np.abs(np.array(found.box) - expected).max() <= 40
 
 
 def test_a_cut_or_open_digit_stays_one_digit(digits) -> None:
