@@ -234,6 +234,32 @@ def test_an_unsure_answer_is_told_as_unsure_without_a_bar(served, browser):
     assert page.locator("#labels button:enabled").count() == 11
 
 
+def test_of_several_digits_each_is_shown_and_the_chosen_one_is_corrected(
+    trained_home, started, browser, home
+):
+    from playwright.sync_api import expect
+
+    shutil.copytree(trained_home, home)
+    page = browser.new_context(**LOOKS["portrait"]).new_page()
+    page.goto(url_of(started("serve", "--port", "0")))
+    draw(page, [(0.6 * x - 0.1, y) for x, y in SEVEN])
+    draw(page, [(0.75, 0.2), (0.75, 0.8)])
+    expect(page.locator("#digit")).to_have_text("71")
+    one = page.get_by_role("button", name="Digit 2: 1")
+    one.click()
+    expect(page.locator("#bars .first")).to_contain_text("1")
+    answered = page.evaluate("answer.predictions[1].image.flat()")
+    label = page.get_by_role("button", name="It is a 9")
+    box = label.bounding_box()
+    assert box["y"] + box["height"] <= 640
+    label.click()
+    expect(page.locator("#note")).to_contain_text("ept as a 9")
+    with closing(sqlite3.connect(home / "metrics.db")) as sql:
+        assert sql.execute("SELECT image, label, predicted FROM corrections").fetchall() == [
+            (bytes(answered), 9, 1)
+        ]
+
+
 def test_letters_are_shortcuts_only_on_the_pad_and_clear_can_be_undone(served, browser):
     page = browser.new_page(**LOOKS["light"])
     page.goto(served)
