@@ -58,6 +58,21 @@ def test_a_file_gets_digit_probability_runner_up_and_version(digits, store, pict
     assert f"{answer['probability']:.4f}" in line
 
 
+def test_of_several_digits_each_has_a_row_with_its_box(digits, store, tmp_path):
+    image = Image.new("L", (300, 120), 255)
+    for left in (30, 150):
+        points = [(left, 20), (left + 50, 20), (left + 20, 100)]
+        ImageDraw.Draw(image).line(points, fill=0, width=8)
+    image.save(tmp_path / "two.png")
+    first, second = json.loads(digits("predict", str(tmp_path / "two.png"), "--json").stdout)
+    assert first["text"] == second["text"] == f"{first['digit']}{second['digit']}"
+    assert 20 <= first["left"] < first["left"] + first["width"] < 140 < second["left"]
+    heading, *rows = digits("predict", str(tmp_path / "two.png")).stdout.splitlines()
+    assert heading.split()[-2:] == ["number", "box"]
+    assert len(rows) == 2
+    assert rows[1].endswith("{width} x {height} at {left}, {top}".format_map(second))
+
+
 def test_a_folder_and_standard_input_and_the_rolled_back_version(
     digits, store, picture, environment
 ):
