@@ -9,6 +9,7 @@ from storage.recipe import Recipe
 from storage.settings import read_settings
 from tasks.announce import announce
 from tasks.build import build
+from tasks.calibrate import calibrate
 from tasks.compare import compare
 from tasks.corrections import add_corrections
 from tasks.data.sources import resolve_night, run_name
@@ -59,6 +60,7 @@ def retrain(
         training, test = preprocess(data)
         model = build(recipe)
         curve = run.note(train(model, training, recipe))
+        model = run.note(calibrate(model, training)).model
         evaluation = evaluate(model, test)
         origin = origin_of(recipe, run.provenance, corrected, check, evaluation)
         candidate = run.note(stage(store, run.id, model, data, origin))

@@ -134,6 +134,14 @@ class Run(Base):
         "lower bound of the exact two-sided 95% interval of the accuracy (Clopper-Pearson)", SHARE
     )
     accuracy_high: Mapped[float | None] = _column("upper bound of the same interval", SHARE)
+    calibration_error: Mapped[float | None] = _column(
+        "expected calibration error of the stored model on the test images (15 bins): how far its"
+        " probabilities are from the share of answers that are right",
+        SHARE,
+    )
+    temperature: Mapped[float | None] = _column(
+        "what the logarithms of the network's probabilities are divided by"
+    )
     test_digest: Mapped[str | None] = _column("of the test images and labels", DIGEST)
     test_uses: Mapped[int | None] = _column(
         "runs decided on this test set so far, including this one"

@@ -8,6 +8,7 @@ from storage.records import Evaluation
 # Keras clips probabilities here before taking their logarithm (keras.config.epsilon).
 EPSILON = 1e-7
 CONFIDENCE = 0.95
+BINS = 15
 
 
 def loss_and_confusion(
@@ -32,6 +33,28 @@ def loss_and_confusion(
         of_the_true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
         loss = float(-np.log(of_the_true.clip(EPSILON, 1)).mean())
     return Evaluation(loss, tuple(tuple(map(int, row)) for row in confusion))
+
+
+def calibration_error(probabilities: NDArray[np.float32], labels: NDArray[np.integer]) -> float:
+    """The expected calibration error: how far probabilities are from the share that is right.
+
+    The mean over the answers in BINS equal intervals of the largest probability. Naeini, Cooper and
+    Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015.
+
+    Args:
+        probabilities: float32, shape (n, 10), one column per digit.
+        labels: Integers, shape (n,), 0 to 9: the true digits.
+
+    Returns:
+        In [0, 1]; NaN without images, or if any probability is not finite.
+    """
+    if not len(labels) or not np.isfinite(probabilities).all():
+        return float("nan")
+    largest = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((largest * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, largest - right, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def interval(correct: int, total: int) -> tuple[float, float]:

@@ -37,12 +37,14 @@ class Score:
             Keras answered; may be NaN.
         mistakes: The most confident ones, most confident first.
         field: On the field set; None without one.
+        calibration_error: On the test set, in [0, 1]; NaN if a probability is not finite.
     """
 
     evaluation: Evaluation
     golden_difference: float
     mistakes: tuple[Mistake, ...] = ()
     field: FieldScore | None = None
+    calibration_error: float | None = None
 
     @property
     def problem(self) -> str | None:
@@ -123,6 +125,7 @@ class Measurements:
             "test_total": evaluation and evaluation.total,
             "accuracy_low": low,
             "accuracy_high": high,
+            "calibration_error": evaluation and _calibration_error(self.challenger),
             "field_correct": evaluation and _field_correct(self.challenger),
             "champion_version": self.compared_with and self.compared_with.version,
             "champion_correct": champion_correct,
@@ -137,6 +140,11 @@ def usable(score: Score | NotScored | None) -> Score | NotScored:
     if isinstance(score, Score) and score.problem:
         return NotScored(score.problem)
     return score or NotScored("it was not measured")
+
+
+def _calibration_error(score: Score | NotScored) -> float | None:
+    error = score.calibration_error if isinstance(score, Score) else None
+    return error if error is not None and math.isfinite(error) else None
 
 
 def _field_correct(score: Score | NotScored) -> int | None:

@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from storage.errors import DamagedModelError
 from storage.models.classifier import Classifier, load_classifier
 from storage.models.versions import read_version
-from tasks.scoring.statistics import loss_and_confusion
+from tasks.scoring.statistics import calibration_error, loss_and_confusion
 from tasks.scoring.values import FieldScore, Mistake, NotScored, Pairs, Score
 
 CHALLENGER, CHAMPION, BEST = "challenger", "champion", "best"
@@ -82,6 +82,7 @@ def score_models(
                 classifier.golden_difference(),
                 surest_mistakes(probabilities, labels, MISTAKES),
                 FieldScore(int(in_field.sum()), len(in_field)) if len(in_field) else None,
+                calibration_error(probabilities, labels),
             )
             right[name] = probabilities.argmax(axis=1) == labels
             right_in_field[name] = in_field

@@ -325,7 +325,7 @@ def test_the_flow_refuses_what_is_out_of_bounds_before_it_runs(home, parameters)
 def test_the_flow_file_is_short_and_shows_the_steps_in_their_order():
     text = (PROJECT / "flows/retrain.py").read_text()
     steps = ["journal", "load", "validate", "hold", "add_corrections", "preprocess", "build",
-             "train", "evaluate", "stage", "compare", "gate", "promote", "report",
+             "train", "calibrate", "evaluate", "stage", "compare", "gate", "promote", "report",
              "announce"]  # fmt: skip
 
     assert len(text.splitlines()) <= 80
