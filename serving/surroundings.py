@@ -26,7 +26,7 @@ def sheet_of(piece: Piece) -> Mask | None:
 
 
 def inside_frame(pieces: list[Piece]) -> list[Piece]:
-    """What is inside the frame around the largest piece, if there is such a frame."""
+    """The frame's contents if the largest piece is in a frame, else what is in none."""
     contents = {
         frame: inside
         for frame in pieces
@@ -42,7 +42,9 @@ def inside_frame(pieces: list[Piece]) -> list[Piece]:
 
     # A window is around its canvas, and its buttons are frames too.
     best = min(contents, key=lambda frame: (-largest(contents[frame]), frame.area))
-    return contents[best]
+    framed = {*contents, *(piece for inside in contents.values() for piece in inside)}
+    outside = [piece for piece in pieces if piece not in framed]
+    return outside if largest(outside) > largest(contents[best]) else contents[best]
 
 
 def _button(piece: Piece) -> bool:
