@@ -12,7 +12,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.models.classifier import GOLDEN, MODEL
+from storage.models.unsure import UNSURE
 from tasks.data.dataset import Dataset, digest
+from tasks.training.unsure import fit_rule
 
 if TYPE_CHECKING:
     import keras
@@ -55,10 +57,11 @@ def stage(
     dataset: Dataset,
     origin: Mapping[str, object],
 ) -> Candidate:
-    """Write ``model.keras``, ``model.tflite``, golden batch and manifest as the run's candidate.
+    """Write the model for Keras and LiteRT, rule, golden batch and manifest as the candidate.
 
-    The golden batch is training images with the probabilities Keras gives them, so that anyone
-    who loads the stored model can check that it still answers the same.
+    The golden batch is training images with the probabilities that Keras gives them, and the
+    scores of the rule for what may be no digit. Anyone who loads the stored
+    model can check with it that it still answers the same.
 
     The manifest says what ``origin_of`` returns.
 
@@ -73,8 +76,15 @@ def stage(
         model.save(folder / "model.keras")
         raw = _with_raw_pixels(model)
         raw.export(folder / MODEL, format="litert", verbose=False)
+        rule = fit_rule(
+            dataset.train_images,
+            dataset.train_labels,
+            lambda some: np.asarray(raw.predict(some, batch_size=1000, verbose=0)),
+        )
+        (folder / UNSURE).write_bytes(rule.content())
         probabilities = np.asarray(raw(images, training=False))
-        np.savez(folder / GOLDEN, images=images, probabilities=probabilities)
+        scores = rule.scores(images, probabilities)
+        np.savez(folder / GOLDEN, images=images, probabilities=probabilities, scores=scores)
 
     manifest = store.stage(run_id, write, {**origin, "weights_digest": weights})
     return Candidate(run_id, manifest, weights)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import DamagedModelError
+from storage.models.unsure import UNSURE, read_rule
 from storage.models.versions import Version, read_version
 from storage.quiet import drop_stderr_lines
 
@@ -37,7 +38,10 @@ class Classifier:
             (self._input,) = self._model.get_input_details()
             (self._output,) = self._model.get_output_details()
             with np.load(io.BytesIO(version.files[GOLDEN]), allow_pickle=False) as golden:
-                self._golden = golden["images"], golden["probabilities"]
+                self._golden = dict(golden)
+            self._golden["images"], self._golden["probabilities"]
+            stored = version.files.get(UNSURE)  # earlier releases stored none
+            self._rule = read_rule(stored) if stored is not None else None
         except (KeyError, ValueError, RuntimeError) as error:
             raise DamagedModelError(
                 f"version {version.name}: expected {MODEL} and {GOLDEN} that LiteRT and"
@@ -69,24 +73,36 @@ class Classifier:
             ) from error
         return answers
 
-    def unsure(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Tell which images may be no digit: none, as no version has a rule for it yet.
+    def unsure(
+        self, images: NDArray[np.uint8], probabilities: NDArray[np.float32] | None = None
+    ) -> NDArray[np.bool_]:
+        """Tell which images may be no digit; none if the version has no rule.
 
         Args:
-            images: uint8, shape (n, 28, 28); 0 is paper, 255 is ink.
+            images: uint8, shape (n, 28, 28), n > 0; 0 is paper, 255 is ink.
+            probabilities: What ``probabilities`` returned for them, if known already.
 
         Returns:
             bool, shape (n,).
         """
-        return np.zeros(len(images), dtype=np.bool_)
+        if self._rule is None:
+            return np.zeros(len(images), dtype=np.bool_)
+        if probabilities is None:
+            probabilities = self.probabilities(images)
+        return ~(self._rule.scores(images, probabilities) <= 1)
 
     def golden_difference(self) -> float:
-        """Largest difference from a probability that Keras predicted before the model was stored.
+        """Largest difference from what Keras and the rule answered before the model was stored.
 
-        NaN if a probability is NaN.
+        Of a probability, or of a score of the rule; NaN if one is NaN.
         """
-        images, expected = self._golden
-        return float(np.abs(self.probabilities(images) - expected).max())
+        images = self._golden["images"]
+        probabilities = self.probabilities(images)
+        difference = np.abs(probabilities - self._golden["probabilities"]).max()
+        if self._rule is not None and "scores" in self._golden:
+            scores = self._rule.scores(images, probabilities)
+            difference = np.maximum(difference, np.abs(scores - self._golden["scores"]).max())
+        return float(difference)
 
 
 def load_classifier(folder: Path, digest: str) -> Classifier:

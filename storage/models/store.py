@@ -2,7 +2,7 @@
 
     models/<name>/champion.json     the pointer: generation, version, digest and state
     models/<name>/states/           history, kept versions, runs that were given up
-    models/<name>/versions/<run>/   model.keras, model.tflite, golden.npz, manifest.json
+    models/<name>/versions/<run>/   model.keras, model.tflite, golden.npz, unsure.npz, manifest.json
     models/<name>/staging/<run>/    a candidate, before the gate has accepted it
 
 A reader opens the pointer, then the version it names. Versions never change, so it never

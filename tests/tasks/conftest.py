@@ -156,7 +156,7 @@ def challenge(
         run_id = run_id or f"20261125-020000-{next(numbers):06x}"
 
         def write(folder: Path) -> None:
-            for file in ("model.keras", "model.tflite", "golden.npz"):
+            for file in ("model.keras", "model.tflite", "golden.npz", "unsure.npz"):
                 shutil.copy(network.folder / file, folder)
 
         origin = {

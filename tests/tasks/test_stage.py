@@ -98,7 +98,7 @@ def test_the_digest_that_staging_gives_is_that_of_the_manifest_and_opens_the_can
 def test_the_manifest_lists_the_files_and_the_origin_of_the_model(trained, staged) -> None:
     candidate, folder = staged
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    assert set(manifest["files"]) == {"model.keras", "model.tflite", "golden.npz"}
+    assert set(manifest["files"]) == {"model.keras", "model.tflite", "golden.npz", "unsure.npz"}
     assert {path.name for path in folder.iterdir()} == {*manifest["files"], "manifest.json"}
     for name, told in manifest["files"].items():
         content = (folder / name).read_bytes()

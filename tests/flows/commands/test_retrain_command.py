@@ -146,6 +146,7 @@ def test_two_at_once_on_a_new_machine_both_finish(started, home):
         "model.keras",
         "model.tflite",
         "golden.npz",
+        "unsure.npz",
         "manifest.json",
     }
 
