@@ -22,6 +22,7 @@ from storage.errors import ImageError
 from storage.models.store import open_store
 from storage.settings import read_settings
 from tasks.load import load
+from tasks.scoring.statistics import calibration_error
 
 SIDE, COUNT = 200, 300
 FONTS = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono", "DejaVuSans-Oblique")
@@ -144,17 +145,6 @@ def main() -> None:
     print(f"test digits unsure {clean:.2%}, expected calibration error {error:.2%}")
     for kind, drawn in pictures().items():
         print(f"{kind:10} answered surely {1 - classifier.unsure(read(drawn, COUNT)).mean():.1%}")
-
-
-def calibration_error(probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
-    """Expected calibration error of 15 equal bins of the largest probability, in [0, 1].
-
-    Guo et al., On calibration of modern neural networks, ICML 2017.
-    """
-    sure = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((sure * 15).astype(int), 14)
-    return float(np.abs(np.bincount(bins, sure - right, 15)).sum() / len(labels))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def fit_rule(images: NDArray[np.uint8], labels: NDArray[np.uint8], predict: Pred
     rule = UnsureRule(means, components, 1.0)
     clean = rule.scores(images[held_out], predict(images[held_out]))
     limit = float(np.quantile(clean, 1 - CLEAN_UNSURE))
-    return replace(rule, limit=limit if np.isfinite(limit) and limit > 0 else 1.0)
+    return replace(rule, limit=max(limit, 1.0) if np.isfinite(limit) else 1.0)
 
 
 def _principal(apart: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
