@@ -96,24 +96,6 @@ def test_a_folder_and_standard_input_and_the_rolled_back_version(
     assert (answer["file"], answer["version"]) == ("-", "run-0")
 
 
-def test_a_number_gets_a_row_for_each_of_its_digits_with_the_box(digits, store, tmp_path):
-    path = tmp_path / "71.png"
-    image = Image.new("L", (200, 120), 255)
-    draw = ImageDraw.Draw(image)
-    draw.line([(20, 20), (70, 20), (40, 100)], fill=0, width=8)
-    draw.line([(150, 20), (150, 100)], fill=0, width=8)
-    image.save(path)
-
-    rows = json.loads(digits("predict", str(path), "--json").stdout)
-    assert len(rows) == 2
-    assert {row["text"] for row in rows} == {"".join(str(row["digit"]) for row in rows)}
-    assert rows[0]["left"] + rows[0]["width"] < rows[1]["left"]
-    heading, *lines = digits("predict", str(path)).stdout.splitlines()
-    assert heading.split()[-2:] == ["number", "box"]
-    for line, row in zip(lines, rows, strict=True):
-        assert line.endswith("{width} x {height} at {left}, {top}".format_map(row))
-
-
 def test_unreadable_images_are_reported_and_the_others_predicted(digits, store, picture):
     empty = picture.with_name("empty.png")
     Image.new("L", (50, 50), 255).save(empty)
