@@ -77,7 +77,7 @@ def test_a_first_retraining_shows_each_epoch_the_decision_and_what_to_type_next(
         (f"mlp on mnist-5k 0.{correct:03}0 {run_id}", "Promoted")
     ]
     states = prefect.execute("SELECT state_name FROM task_run").fetchall()
-    assert states == [("Completed",)] * 14, "the server has heard of every task's end"
+    assert states == [("Completed",)] * 15, "the server has heard of every task's end"
     logged = [message for (message,) in prefect.execute("SELECT message FROM log")]
     assert any(message.startswith("epoch 2/2  loss") for message in logged)
     prefect.close()
