@@ -13,6 +13,7 @@ pytestmark = pytest.mark.usefixtures("running_server")
 RECIPE = ["--dataset", "mnist-5k", "--epochs", "2", "--min-recall", "0", "--min-accuracy", "0.5"]
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_by_its_id_and_says_whether_the_weights_are_the_same(digits, home):
     assert digits("retrain", *RECIPE, "--seed", "5", "--name", "mine").returncode == 0
     (first,) = [run["run_id"] for run in json.loads(digits("history", "--json").stdout)]
