@@ -190,9 +190,13 @@ def test_killed_at_any_call_it_leaves_the_old_champion_or_the_new_one_complete(
 
     for (name, number), line in calls.items():
         strike = f"{name}:signal=SIGKILL:when={number}"
-        models, code, _, lines = struck(program, before, strike)
+        # Python's own calls differ in number now and then: the strike may come too late, and the
+        # trace says where it was killed.
+        for _ in range(10):
+            models, code, _, lines = struck(program, before, strike)
+            if code != 0:
+                break
         assert code != 0, f"it was to be killed at {line}"
-        # Python's own calls differ in number now and then: the trace says where it was killed.
         found.add(check_whole(models, {new} if swapped(lines) else {old}))
         # The next run finds nothing in the way; recovery leaves nothing behind.
         store = ModelStore(LocalFolder(models), "mnist", keep_versions=1)
