@@ -98,8 +98,7 @@ def find_digits(image: Image.Image) -> list[FoundDigit]:
     """
     size = max(image.size) * image.info.get(REDUCED, 1.0)
     grey = _grey(image)
-    ink = find_ink(grey)
-    if _in_mnists_form(ink):
+    if grey.shape == (SIDE, SIDE) and _in_mnists_form(ink := find_ink(grey)):
         return [FoundDigit(np.rint(ink * 255).astype(np.uint8), _box_of(ink > 0, 1.0))]
     scale = size / max(grey.shape)
     ink, pieces = find_pieces(grey)
@@ -123,7 +122,7 @@ def normalise(image: Image.Image) -> NDArray[np.uint8]:
 
 def _in_mnists_form(ink: NDArray[np.float32]) -> bool:
     """Whether ink of full contrast fills 20 of 28 pixels and is centred by its mass."""
-    if ink.shape != (SIDE, SIDE) or ink.max() < 1:
+    if ink.max() < 1:
         return False
     _, _, width, height = _box_of(ink > 0, 1.0)
     rows, columns = np.indices(ink.shape)
