@@ -7,6 +7,7 @@ fit 20 x 20 pixels, keeping its proportions, and centre it in 28 x 28 by its cen
 import io
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -71,17 +72,26 @@ def read_image(content: bytes) -> Image.Image:
         ) from error
 
 
+class Box(NamedTuple):
+    """Where a digit is, in pixels of the picture as a viewer shows it."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
 @dataclass(frozen=True)
 class FoundDigit:
     """One digit of a picture.
 
     Attributes:
         image: uint8, shape (28, 28): 0 is paper, 255 is ink.
-        box: Left, top, width and height, in pixels of the picture as a viewer shows it.
+        box: Where it is.
     """
 
     image: NDArray[np.uint8]
-    box: tuple[int, int, int, int]
+    box: Box
 
 
 def find_digits(image: Image.Image) -> list[FoundDigit]:
@@ -131,10 +141,11 @@ def _in_mnists_form(ink: NDArray[np.float32]) -> bool:
     return max(width, height) == FIT and off <= 0.6
 
 
-def _box_of(mask: NDArray[np.bool_], scale: float) -> tuple[int, int, int, int]:
+def _box_of(mask: NDArray[np.bool_], scale: float) -> Box:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     left, top = int(columns[0] * scale), int(rows[0] * scale)
-    return left, top, round((columns[-1] + 1) * scale) - left, round((rows[-1] + 1) * scale) - top
+    right, bottom = round((columns[-1] + 1) * scale), round((rows[-1] + 1) * scale)
+    return Box(left, top, right - left, bottom - top)
 
 
 def _found(ink: NDArray[np.float32], piece: Piece, scale: float) -> FoundDigit:

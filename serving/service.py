@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 # Images being decoded and corrections being written, or waiting for a thread.
 MAX_WAITING = 32
-BOX = ("left", "top", "width", "height")
 # A data URL, or base64.
 TEXT = re.compile(rb"\s*(data:|[A-Za-z0-9+/]{60})")
 
@@ -83,7 +82,7 @@ class Service:
         found = await self._run(self._decoders, lambda: _find(content))
         answer = self.predict(*(digit.image for digit in found))
         for digit, prediction in zip(found, answer["predictions"], strict=True):
-            prediction["box"] = dict(zip(BOX, digit.box, strict=True))
+            prediction["box"] = digit.box._asdict()
             prediction["image"] = digit.image.tolist()
         text = "".join(str(prediction["digit"]) for prediction in answer["predictions"])
         return {**answer, "text": text}

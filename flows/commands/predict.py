@@ -84,9 +84,8 @@ def _predict(champion: Champion, file: str) -> Iterator[dict[str, Any]]:
     text = "".join(str(answer["digit"]) for answer in answers)
     for digit, answer in zip(found, answers, strict=True):
         del answer["probabilities"]
-        box = dict(zip(("left", "top", "width", "height"), digit.box, strict=True))
         version = champion.pointer.version
-        yield {"file": file, "text": text, **answer, **box, "version": version}
+        yield {"file": file, "text": text, **answer, **digit.box._asdict(), "version": version}
 
 
 def _read(file: str) -> bytes:
