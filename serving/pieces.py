@@ -63,9 +63,8 @@ def outline_of(piece: Piece) -> NDArray[np.int32]:
     return np.asarray(max(contours, key=cv2.contourArea), np.int32)
 
 
-def rectangular(piece: Piece, least: float = 0.8) -> bool:
-    """Whether it fills its smallest rectangle, holes included."""
-    outline = outline_of(piece)
+def rectangular(outline: NDArray[np.int32], least: float = 0.8) -> bool:
+    """Whether an outline fills its smallest rectangle, holes included."""
     _, (width, height), _ = cv2.minAreaRect(outline)
     return float(cv2.contourArea(outline)) > least * width * height
 

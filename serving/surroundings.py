@@ -12,8 +12,7 @@ def sheet_of(piece: Piece) -> Mask | None:
     if not 0.05 < piece.area / piece.mask.size < 0.98:
         return None
     outline = outline_of(piece)
-    _, (width, height), _ = cv2.minAreaRect(outline)
-    if float(cv2.contourArea(outline)) < 0.85 * width * height:
+    if not rectangular(outline, 0.85):
         return None
     filled = np.zeros(piece.mask.shape, np.uint8)
     cv2.drawContours(filled, [outline], -1, 1, cv2.FILLED)
@@ -32,7 +31,7 @@ def inside_frame(pieces: list[Piece]) -> list[Piece]:
         for frame in pieces
         if (inside := [piece for piece in pieces if encloses(frame, piece)])
         and max(piece.height for piece in inside) > 0.25 * frame.height
-        and rectangular(frame)
+        and rectangular(outline_of(frame))
     }
     if not contents:
         return [piece for piece in pieces if not _button(piece)] or pieces
@@ -52,7 +51,7 @@ def _button(piece: Piece) -> bool:
     return (
         piece.area > 1.5 * piece.mask.sum()
         and min(piece.width, piece.height) > 0.3 * max(piece.width, piece.height)
-        and rectangular(piece, 0.9)
+        and rectangular(outline_of(piece), 0.9)
     )
 
 
