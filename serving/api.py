@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 
 from serving import schemas
 from serving.bounds import BEARER, JSON, BoundedRoute
+from serving.ink import MIN_CONTRAST
 from serving.service import Service
 from storage.errors import ImageError
 
@@ -36,8 +37,6 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         503: "Too many requests at once, or the database is unavailable; try again.",
     }.items()
 }
-# Grey levels between ink and paper, as for image files.
-MIN_CONTRAST = 25
 FILE = {"schema": {"type": "string", "format": "binary"}}
 IMAGE_FILES = dict.fromkeys(("image/png", "image/jpeg", "image/webp", "image/bmp"), FILE)
 
