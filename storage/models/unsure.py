@@ -12,11 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNSURE = "unsure.npz"
-CLEAN_UNSURE = 0.02
-COMPONENTS = 25
-ITERATIONS = 8
-PER_DIGIT = 1500
-HELD_OUT = 5000
 DOUBT = 10.0
 
 

@@ -7,9 +7,10 @@ import pytest
 from storage.models.backends import LocalFolder
 from storage.models.classifier import Classifier
 from storage.models.store import ModelStore
-from storage.models.unsure import CLEAN_UNSURE, UnsureRule
+from storage.models.unsure import UnsureRule
 from storage.models.versions import read_version
 from tasks.stage import stage
+from tasks.training.unsure import CLEAN_UNSURE
 
 
 @pytest.fixture(scope="module")
