@@ -94,7 +94,7 @@ def add_corrections(
             field_images=field_images,
             field_labels=field_labels,
             field_actors=np.array([row.actor for row in field], dtype=np.str_),
-            not_digits=_images([row for row in sound if row.label is None]),
+            not_digits=images_of([row for row in sound if row.label is None]),
         ),
         used=used,
         dropped=dropped,
@@ -141,10 +141,11 @@ def _sound(rows: Sequence[Correction], dataset: Dataset) -> list[Correction]:
 
 
 def _arrays(rows: Sequence[Correction]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    return _images(rows), np.array([row.label for row in rows], dtype=np.uint8)
+    return images_of(rows), np.array([row.label for row in rows], dtype=np.uint8)
 
 
-def _images(rows: Sequence[Correction]) -> NDArray[np.uint8]:
+def images_of(rows: Sequence[Correction]) -> NDArray[np.uint8]:
+    """The images of corrections: uint8, shape (n, 28, 28)."""
     images = np.frombuffer(b"".join(row.image for row in rows), np.uint8)
     return images.reshape(-1, 28, 28)
 

@@ -13,6 +13,7 @@ from storage.errors import ModelStoreError
 from storage.models.classifier import load_classifier
 from storage.models.store import ModelStore
 from storage.tables.schema import Correction
+from tasks.corrections import images_of
 
 # More contradicted ones than this are held if they are more than half of a person's corrections,
 # or more than half of those in which champions read the same other digit.
@@ -83,8 +84,7 @@ def _ask(rows: Sequence[Correction], store: ModelStore) -> dict[str, tuple[int, 
     except ModelStoreError as error:
         log.warning("the champion cannot be asked about corrections: %s", error)
         return {}
-    images = np.frombuffer(b"".join(row.image for row in rows), np.uint8)
-    probabilities = classifier.probabilities(images.reshape(-1, 28, 28))
+    probabilities = classifier.probabilities(images_of(rows))
     return {
         row.digest: (int(answers.argmax()), min(float(answers.max()), 1.0))
         for row, answers in zip(rows, probabilities, strict=True)
