@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.drawn import barred, hooked
-from benchmarks.learning import command, correct, run
+from benchmarks.learning import command, correct, night, run
 from benchmarks.prefect_server import prefect_server
 from benchmarks.training import MNIST
 from serving.champion import load_champion
@@ -86,12 +86,6 @@ def counts(
         champion.probabilities(given).argmax(axis=1) for given in (images, sevens, ones)
     )
     return int((test == labels).sum()), int((seven == 7).sum()), int((one == 1).sum())
-
-
-def night(environment: Mapping[str, str], seed: int) -> None:
-    """Run the nightly deployment now."""
-    run(environment, "prefect", "deployment", "run", "retrain/nightly",
-        "-p", f"dataset={MNIST}", "-p", f"seed={seed}", "--watch")  # fmt: skip
 
 
 def held(environment: Mapping[str, str]) -> int:

@@ -69,8 +69,7 @@ def main() -> None:
         nights = 0
         while (after := accuracies()) == before and nights < NIGHTS:
             nights += 1
-            run(environment, "prefect", "deployment", "run", "retrain/nightly",
-                "-p", f"dataset={MNIST}", "-p", f"seed={nights}", "--watch")  # fmt: skip
+            night(environment, nights)
         run(environment, "digits", "history")
     print(f"\nNights until one was promoted: {nights}")
     print(f"{'accuracy of the champion':28}{'before':>9}{'after':>9}")
@@ -96,6 +95,12 @@ def correct(
             sent = {"image": image, "label": label, "actor": actor}
             httpx.post(f"{url}/corrections", json=sent).raise_for_status()
         server.terminate()
+
+
+def night(environment: Mapping[str, str], seed: int) -> None:
+    """Run the nightly deployment now."""
+    run(environment, "prefect", "deployment", "run", "retrain/nightly",
+        "-p", f"dataset={MNIST}", "-p", f"seed={seed}", "--watch")  # fmt: skip
 
 
 def run(environment: Mapping[str, str], name: str, *arguments: str) -> None:
