@@ -57,7 +57,7 @@ def _sync_promotions(settings: Settings, store: ModelStore) -> None:
 
     try:
         if has_database(settings.database_url):
-            engine = open_database(settings.database_url, busy_timeout_s=PATIENCE_S)
+            engine = open_database(settings.database_url, wait_s=PATIENCE_S)
             Promotions(engine).sync(store.name, store.history())
     except (DatabaseError, ModelStoreError) as error:
         click.echo(f"The next run updates the table of promotions: {error}", err=True)

@@ -108,7 +108,7 @@ def _open_corrections(database_url: str, dataset: str) -> Corrections:
     from storage.tables.corrections import Corrections
     from storage.tables.database import open_database
 
-    return Corrections(open_database(database_url, busy_timeout_s=5), dataset)
+    return Corrections(open_database(database_url, wait_s=5), dataset)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """The metrics database: opening it, migrating it, and the sessions that read and write it."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,18 +13,20 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from storage.errors import DatabaseError
+from storage.tables.locks import TRY_S, execute_patiently
 from storage.tables.schema import MIGRATIONS, REVISION
 
-# With 64 processes writing at once none waits longer; the default of 5 s gives lock errors.
-BUSY_TIMEOUT_S = 60
+# A half-read result in a notebook, or an unsaved edit in a database browser, holds the file; a
+# night waits for it rather than throw a trained model away.
+WAIT_S = 900
 
 
-def open_database(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+def open_database(url: str, wait_s: float = WAIT_S) -> Engine:
     """Open the metrics database; create or migrate it first if needed.
 
     Args:
         url: SQLAlchemy URL, e.g. ``sqlite:////srv/digits/metrics.db``.
-        busy_timeout_s: Seconds to wait for another writer of an SQLite database.
+        wait_s: Seconds to wait for an SQLite file that another program holds.
 
     Raises:
         DatabaseError: If it cannot be reached, is not a database, or was made by a newer
@@ -33,7 +36,7 @@ def open_database(url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
     with database_errors(where):
         if where.get_backend_name() == "sqlite" and where.database:
             Path(where.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = _engine(where, busy_timeout_s)
+        engine = _engine(where, wait_s)
         with engine.connect() as connection:
             revision = _revision(connection)
         if revision != REVISION:
@@ -69,11 +72,14 @@ def database_errors(where: URL) -> Iterator[None]:
     """Turn errors of the database or its driver into a one-line DatabaseError."""
     try:
         yield
-    except (SQLAlchemyError, OSError, ImportError, UnicodeError) as error:
+    except (SQLAlchemyError, sqlite3.Error, OSError, ImportError, UnicodeError) as error:
         cause = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        advice = "check DIGITS_HOME and DIGITS_DATABASE_URL"
+        if "readonly" in cause:
+            advice = "this user must be able to write the file and its folder"
         raise DatabaseError(
             f"cannot use the metrics database {where.set(query={}).render_as_string()}:"
-            f" {cause}; check DIGITS_HOME and DIGITS_DATABASE_URL"
+            f" {cause}; {advice}"
         ) from error
 
 
@@ -88,23 +94,29 @@ def _parse(url: str) -> URL:
     )
 
 
-def _engine(where: URL, busy_timeout_s: float) -> Engine:
+def _engine(where: URL, wait_s: float) -> Engine:
     if where.get_backend_name() != "sqlite":
         return create_engine(where)
-    engine = create_engine(where, connect_args={"timeout": busy_timeout_s}, poolclass=NullPool)
+    path = where.database or ""
+    engine = create_engine(where, connect_args={"timeout": min(TRY_S, wait_s)}, poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
-        # The driver's own deferred transactions lose updates; _begin says BEGIN IMMEDIATE.
+        # The driver's own deferred transactions lose updates; _begin takes the lock at once.
         connection.isolation_level = None
-        # The rollback journal: SQLite before 3.51.3 can corrupt a WAL.
-        connection.execute("PRAGMA journal_mode = DELETE")
+        # docs/decisions.md says why it is not the WAL.
+        execute_patiently(connection, "PRAGMA journal_mode = DELETE", path, wait_s)
         connection.execute("PRAGMA synchronous = EXTRA")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        readonly = connection.get_execution_options().get("readonly")
-        connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+        driver: Any = connection.connection.driver_connection
+        if connection.get_execution_options().get("readonly"):
+            driver.execute("BEGIN")
+            execute_patiently(driver, "SELECT 1 FROM sqlite_schema LIMIT 1", path, wait_s)
+        else:
+            # EXCLUSIVE waits for readers here, where nothing is lost by waiting, not at the commit.
+            execute_patiently(driver, "BEGIN EXCLUSIVE", path, wait_s)
 
     return engine
 
@@ -129,7 +141,7 @@ def _migrate(engine: Engine, revision: str | None) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(7001)"))
-        # On SQLite BEGIN IMMEDIATE is the lock; a process that waited finds nothing left to do.
+        # On SQLite BEGIN EXCLUSIVE is the lock; a process that waited finds nothing left to do.
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, "head")
