@@ -5,6 +5,7 @@ DigitsError                   exit code 1 unless stated
 ├── DatasetNotFoundError      no such dataset or folder, or a file is missing (exit code 2)
 ├── DatasetUnavailableError   MNIST could not be downloaded, or files changed while read
 ├── InvalidDataError          the files or arrays are not what the network expects
+├── KerasError                Keras cannot be imported, or computes with another backend
 ├── TrainingDivergedError     a loss or weight is not finite
 ├── DatabaseError             the metrics table cannot be opened, read or written
 ├── RunNotFoundError          no row for this run
@@ -42,6 +43,9 @@ class DatasetUnavailableError(DigitsError): ...
 
 
 class InvalidDataError(DigitsError): ...
+
+
+class KerasError(DigitsError): ...
 
 
 class TrainingDivergedError(DigitsError): ...

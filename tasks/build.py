@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage.recipe import Recipe
+from tasks.training.keras_import import wait_for_keras
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +25,9 @@ def build(recipe: Recipe) -> keras.Model:
     Raises:
         InvalidParameterError: If the architecture is a function that cannot be imported, or
             returns a model that does not fit.
+        KerasError: See ``wait_for_keras``.
     """
+    wait_for_keras()
     from tasks.training.networks import make_network
 
     return make_network(recipe)

@@ -16,6 +16,7 @@ from prefect.tasks import exponential_backoff
 from storage.errors import DatasetUnavailableError
 from tasks.data.dataset import Dataset, digest
 from tasks.data.idx import Arrays, find_files, read_all
+from tasks.training.keras_import import wait_for_keras
 
 log = logging.getLogger("digits")
 
@@ -54,6 +55,7 @@ def load(source: str) -> Dataset:
 
 
 def _download_mnist() -> Arrays:
+    wait_for_keras()
     import keras
 
     try:

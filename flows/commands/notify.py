@@ -18,6 +18,10 @@ def notify(url: str) -> None:
     if urlsplit(url).scheme not in {"http", "https"}:
         raise InvalidParameterError(f"expected a URL with http:// or https://, received {url!r}")
 
+    from flows.prefect_host import prepare_environment
+
+    prepare_environment()
+
     from flows.prefect_host.automations import EVENTS, send_to
 
     send_to(url)

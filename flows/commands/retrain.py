@@ -86,5 +86,16 @@ def _compare_weights(run: Run, original: Run) -> str:
         return f"The weights are identical to those of {original.run_id}, bit for bit."
     now, then = run.as_dict(), original.as_dict()
     changed = [name for name in DECIDE_WEIGHTS if now[name] != then[name]]
+    changed += _changes(then["environment"], now["environment"])
     why = f"; changed since: {', '.join(changed)}" if changed else ""
     return f"The weights differ from those of {original.run_id}{why}."
+
+
+def _changes(then: dict[str, str] | None, now: dict[str, str] | None) -> list[str]:
+    """What differs between two environments; nothing if one is from before they were recorded."""
+    if then is None or now is None:
+        return []
+    names = sorted(name for name in then | now if then.get(name) != now.get(name))
+    return [
+        f"{name} ({then.get(name, 'not set')}, now {now.get(name, 'not set')})" for name in names
+    ]

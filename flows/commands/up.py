@@ -11,9 +11,9 @@ from storage.settings import read_settings
 )
 def up(port: int | None) -> None:
     """Start the server, a worker and the nightly schedule, and run until Ctrl-C."""
-    from flows.prefect_host import set_prefect_defaults
+    from flows.prefect_host import prepare_environment
 
-    set_prefect_defaults()
+    prepare_environment()
 
     from flows.prefect_host.up import run_until_stopped
 

@@ -3,8 +3,14 @@
 import os
 
 
-def set_prefect_defaults(**more: str) -> None:
-    """Set what the user has not set. Prefect reads it once, when it is imported."""
+def prepare_environment(**more: str) -> None:
+    """Set what the user has not set, and undo what would keep us from our own Prefect server.
+
+    Call it before importing Prefect, which reads the environment once.
+    """
+    from flows.prefect_host.environment import repair_environment
+
+    repair_environment()
     defaults = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from flows.prefect_host import set_prefect_defaults
+from flows.prefect_host import prepare_environment
 from storage.errors import DigitsError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def run_flow(parameters: dict[str, Any]) -> State[Any]:
     """Run the flow ``retrain`` and return its final state; its steps log to standard error."""
     # Prefect's own lines go to its log and the UI.
-    set_prefect_defaults(PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL")
+    prepare_environment(PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL")
     # On a duplicate, because standard error is redirected while TensorFlow is imported.
     handler = logging.StreamHandler(os.fdopen(os.dup(sys.stderr.fileno()), "w"))
     handler.setFormatter(logging.Formatter("%(message)s"))

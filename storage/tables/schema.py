@@ -244,6 +244,11 @@ class Run(Base):
         "of Python and of the libraries that affect results", "JSON"
     )
     host: Mapped[str] = _column("the machine that ran it", category=True)
+    environment: Mapped[dict[str, str] | None] = _column(
+        "the number of its processors, and the variables of TensorFlow and its libraries that were"
+        " set, such as TF_ENABLE_ONEDNN_OPTS or OMP_NUM_THREADS",
+        "JSON",
+    )
     flow_run_id: Mapped[str | None] = _column("Prefect's id of the flow run")
 
 

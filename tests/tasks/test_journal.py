@@ -25,7 +25,7 @@ from tasks.stage import Candidate
 
 EVALUATION = Evaluation(loss=0.25, confusion=((9, 1), (0, 10)))
 MEASURED = Measurements("cd" * 32, EVALUATION, Score(EVALUATION, 0.0))
-PROVENANCE = Provenance(None, None, {"python": "3.11"}, "here", None)
+PROVENANCE = Provenance(None, None, {"python": "3.11"}, "here", {}, None)
 YES = Decision((Rule("accuracy", "at least 0.9", "19 of 20 correct", passed=True),))
 NO = Decision((Rule("accuracy", "at least 0.99", "19 of 20 correct", passed=False),))
 

@@ -16,7 +16,7 @@ from tasks.corrections import Corrected
 from tasks.stage import GOLDEN_IMAGES, Candidate, origin_of, stage, weights_digest
 from tasks.validate import validate
 
-PROVENANCE = Provenance("ab" * 20, False, {"python": "3.11"}, "here", None)
+PROVENANCE = Provenance("ab" * 20, False, {"python": "3.11"}, "here", {}, None)
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ MEASURED = Measurements(
         Candidate("run", "ab" * 32, "cd" * 32),
         LearningCurve((Epoch(0.5, 0.8, 1.0),)),
         DataCheck(0, {}, None, None),
-        Provenance(None, None, {}, "here", None),
+        Provenance(None, None, {}, "here", {}, None),
     ],
 )
 def test_every_value_fills_columns_that_the_table_has(value) -> None:
