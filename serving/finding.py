@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from serving.ink import Grey, Mask, box, find_ink
-from serving.pieces import Piece, split, together
+from serving.pieces import Piece, split, stroke_of, together
 from serving.surroundings import (
     inside_frame,
     sheet_of,
@@ -36,7 +36,7 @@ def find_pieces(grey: Grey) -> tuple[Grey, list[Piece]]:
         pieces = split(ink > STRONG)
         if not pieces:
             raise ImageError("expected a digit in the image, found no ink")
-        sheets = [sheet for piece in pieces if (sheet := sheet_of(piece)) is not None]
+        sheets = [sheet for piece in pieces if (sheet := sheet_of(piece, grey)) is not None]
         if not sheets:
             break
         grey = np.where(sheets[0], grey, np.float32(np.median(grey[sheets[0]])))
@@ -57,9 +57,9 @@ def _digits(pieces: list[Piece]) -> list[Piece]:
     mask = np.logical_or.reduce([piece.mask for piece in pieces])
     digits = _joined(mask, tall)
     # The pieces of a broken digit are smaller than the digit, and so were the gaps allowed.
-    tallest = max(piece.height for piece in digits)
-    if tallest > 1.2 * tall:
-        digits = _joined(mask, tallest)
+    while (tallest := max(piece.height for piece in digits)) > tall:
+        tall = tallest
+        digits = _joined(mask, tall)
     return _with_parts(digits)
 
 
@@ -71,12 +71,11 @@ def _joined(mask: Mask, tall: int) -> list[Piece]:
     groups = [together([mask & (labels == label)]) for label in np.unique(labels[mask])]
     merged: list[Piece] = []
     for piece in sorted(groups, key=lambda piece: piece.left):
-        for at, other in enumerate(merged):
-            if _one_digit(other, piece, tall):
-                merged[at] = together([other.mask, piece.mask])
-                break
-        else:
-            merged.append(piece)
+        grown = piece
+        while other := next((one for one in merged if _one_digit(one, grown, tall)), None):
+            merged.remove(other)
+            grown = together([other.mask, grown.mask])
+        merged.append(grown)
     return sorted(merged, key=lambda piece: piece.left)
 
 
@@ -85,6 +84,8 @@ def _one_digit(one: Piece, other: Piece, tall: int) -> bool:
     shared = min(one.right, other.right) - max(one.left, other.left)
     apart = max(one.top, other.top) - min(one.bottom, other.bottom)
     lower = min(one.height, other.height)
+    if max(one.height, other.height) < 0.25 * tall:
+        return False  # a column of dots is none
     if apart > -0.3 * lower:
         return shared > 0.1 * min(one.width, other.width) and apart < 0.3 * tall
     share = 0.3 if lower < 0.6 * tall else 0.6
@@ -112,25 +113,39 @@ def _distance(one: Piece, other: Piece) -> float:
 
 
 def _one_pen(digits: list[Piece], ink: Grey) -> list[Piece]:
-    """Leave out what is much fainter than the largest digit."""
-    amounts = [float(ink[piece.mask].mean()) for piece in digits]
-    largest = max(range(len(digits)), key=lambda at: digits[at].area)
-    least = 0.7 * amounts[largest]
-    return [piece for piece, amount in zip(digits, amounts, strict=True) if amount >= least]
+    """Leave out what is much fainter than the largest digit, and short strokes much thinner."""
+    main = max(digits, key=lambda piece: piece.area)
+    amount, stroke = float(ink[main.mask].mean()), stroke_of(main.mask)
+    return [
+        piece
+        for piece in digits
+        if float(ink[piece.mask].mean()) >= 0.7 * amount
+        and (
+            piece.height > 0.6 * main.height
+            or piece.width > 0.4 * piece.height
+            or stroke_of(piece.mask) > 0.5 * stroke
+        )
+    ]
 
 
 def _one_line(digits: list[Piece]) -> list[Piece]:
-    """The digits beside the largest one, as far as they follow each other closely."""
+    """The digits beside the largest one; what is far away and small is none.
+
+    Raises:
+        ImageError: If there are digits above or below it, too.
+    """
     main = max(digits, key=lambda piece: piece.area)
     line = [
         piece
         for piece in digits
         if min(main.bottom, piece.bottom) - max(main.top, piece.top) > 0.4 * piece.height
     ]
-    at = line.index(main)
-    first = last = at
-    while first > 0 and line[first].left - line[first - 1].right < 0.9 * main.height:
-        first -= 1
-    while last + 1 < len(line) and line[last + 1].left - line[last].right < 0.9 * main.height:
-        last += 1
-    return line[first : last + 1]
+    if any(piece.height > 0.6 * main.height for piece in digits if piece not in line):
+        raise ImageError(
+            "expected digits on one line, found more lines; crop the picture to one line"
+        )
+    return [
+        piece
+        for piece in line
+        if piece.height > 0.5 * main.height or _distance(main, piece) < 0.9 * main.height
+    ]

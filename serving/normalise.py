@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from serving.finding import find_pieces
+from serving.finding import STRONG, find_pieces
 from serving.ink import find_ink
-from serving.pieces import Piece
+from serving.pieces import Piece, stroke_of
 from storage.errors import ImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
@@ -198,19 +198,12 @@ def _fitted(ink: NDArray[np.float32]) -> NDArray[np.float32]:
         scale = FIT / COARSE
         image.thumbnail((COARSE, COARSE), Image.Resampling.BOX)
         ink = np.asarray(image, dtype=np.float32) / np.float32(255)
-    thicker = round((MIN_STROKE / scale - _stroke(ink)) / 2)
+    thicker = round((MIN_STROKE / scale - stroke_of(ink > STRONG)) / 2)
     if thicker > 0:
         image = image.filter(ImageFilter.MaxFilter(2 * thicker + 1))
     fitted = np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=np.float32)
     fitted /= fitted.max()
     return fitted
-
-
-def _stroke(ink: NDArray[np.float32]) -> float:
-    """The width of the strokes in pixels: twice their area over the length of their outline."""
-    mask = np.pad(ink > 0.4, 1)
-    outline = int((mask[1:] != mask[:-1]).sum() + (mask[:, 1:] != mask[:, :-1]).sum())
-    return 2 * float(mask.sum()) / max(outline, 1)
 
 
 def _placed(ink: NDArray[np.float32]) -> NDArray[np.uint8]:

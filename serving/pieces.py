@@ -63,17 +63,27 @@ def outline_of(piece: Piece) -> NDArray[np.int32]:
     return np.asarray(max(contours, key=cv2.contourArea), np.int32)
 
 
-def rectangular(outline: NDArray[np.int32], least: float = 0.8) -> bool:
+def stroke_of(mask: Mask) -> float:
+    """The width of the strokes in pixels: twice their area over the length of their outline."""
+    padded = np.pad(mask, 1)
+    outline = int((padded[1:] != padded[:-1]).sum() + (padded[:, 1:] != padded[:, :-1]).sum())
+    return 2 * float(mask.sum()) / max(outline, 1)
+
+
+def rectangular(outline: NDArray[np.int32], least: float) -> bool:
     """Whether an outline fills its smallest rectangle, holes included."""
     _, (width, height), _ = cv2.minAreaRect(outline)
     return float(cv2.contourArea(outline)) > least * width * height
 
 
 def encloses(frame: Piece, piece: Piece) -> bool:
-    """Whether the piece lies inside the box of the frame."""
-    return (
+    """Whether the piece lies inside the box of the frame, and inside its outline."""
+    if not (
         frame.left < piece.left
         and piece.right < frame.right
         and frame.top < piece.top
         and piece.bottom < frame.bottom
-    )
+    ):
+        return False
+    x, y = outline_of(piece)[0, 0].tolist()
+    return cv2.pointPolygonTest(outline_of(frame), (x, y), measureDist=False) > 0

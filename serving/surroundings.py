@@ -3,11 +3,11 @@
 import cv2
 import numpy as np
 
-from serving.ink import Mask, box
+from serving.ink import MIN_CONTRAST, Grey, Mask, box
 from serving.pieces import Piece, encloses, outline_of, rectangular, split
 
 
-def sheet_of(piece: Piece) -> Mask | None:
+def sheet_of(piece: Piece, grey: Grey) -> Mask | None:
     """The inside of a piece that is no stroke but a sheet of paper, with its writing."""
     if not 0.05 < piece.area / piece.mask.size < 0.98:
         return None
@@ -17,11 +17,14 @@ def sheet_of(piece: Piece) -> Mask | None:
     filled = np.zeros(piece.mask.shape, np.uint8)
     cv2.drawContours(filled, [outline], -1, 1, cv2.FILLED)
     inside = cv2.erode(filled, box(5)) > 0
-    writing = inside & ~piece.mask
-    share = float(writing.sum()) / max(float(inside.sum()), 1)
-    if not 0.005 < share < 0.45:
-        return None
-    return inside
+    room = max(float(inside.sum()), 1)
+    share = float((inside & ~piece.mask).sum()) / room
+    if share < 0.005 and min(piece.width, piece.height) > 0.5 * max(piece.width, piece.height):
+        # A coloured note: its writing and the note itself both differ from what is around it.
+        smooth = cv2.medianBlur(grey.astype(np.uint8), 5).astype(np.float32)
+        writing = inside & (np.abs(smooth - np.median(smooth[inside])) > MIN_CONTRAST)
+        share = float(writing.sum()) / room
+    return inside if 0.005 < share < 0.45 else None
 
 
 def inside_frame(pieces: list[Piece]) -> list[Piece]:
@@ -31,7 +34,7 @@ def inside_frame(pieces: list[Piece]) -> list[Piece]:
         for frame in pieces
         if (inside := [piece for piece in pieces if encloses(frame, piece)])
         and max(piece.height for piece in inside) > 0.25 * frame.height
-        and rectangular(outline_of(frame))
+        and rectangular(outline_of(frame), 0.75)  # a circle, too
     }
     if not contents:
         return [piece for piece in pieces if not _button(piece)] or pieces
@@ -97,12 +100,13 @@ def _fills(piece: Piece) -> bool:
 
 
 def without_underlines(pieces: list[Piece]) -> list[Piece]:
-    """Leave out a flat line below everything else."""
+    """Leave out flat lines below everything else."""
     kept = []
     for piece in pieces:
         others = [other for other in pieces if other is not piece]
         tallest = max(others, key=lambda other: other.height, default=piece)
-        flat = piece.height < 0.25 * piece.width and piece.width > 0.8 * tallest.width
+        under = min(piece.right, tallest.right) - max(piece.left, tallest.left)
+        flat = piece.height < 0.25 * piece.width and under > 0.8 * tallest.width
         below = piece.top > tallest.top + 0.8 * tallest.height
         if not (flat and below):
             kept.append(piece)

@@ -103,6 +103,35 @@ def test_a_cut_or_open_digit_stays_one_digit(digits) -> None:
     assert [len(seen) for seen in found].count(1) >= 9
 
 
+def beside(digits, width: int, height: int, *places: tuple[int, int]) -> Image.Image:
+    """Digits of 90 pixels at these places, left and top, on one sheet."""
+    ink = np.zeros((height, width), np.float32)
+    for digit, (left, top) in zip(digits, places, strict=True):
+        one = strokes(digit, 90)
+        ink[top : top + one.shape[0], left : left + one.shape[1]] = one
+    return Image.fromarray(rounded(painted(ink, colour=BLACK)))
+
+
+@pytest.mark.parametrize("left", [110, 180, 400, 800])
+def test_digits_far_apart_on_one_line_are_all_read(left: int, digits) -> None:
+    found = find_digits(beside(digits[[7, 3]], 900, 120, (30, 20), (left, 20)))
+    assert [int(np.argmax([alike(seen.image, digit) for digit in digits])) for seen in found] == [
+        7, 3,
+    ]  # fmt: skip
+
+
+def test_digits_on_two_lines_are_refused_as_such(digits) -> None:
+    with pytest.raises(ImageError, match="expected digits on one line, found more lines; crop"):
+        find_digits(beside(digits[[7, 3]], 300, 300, (30, 20), (180, 180)))
+
+
+def test_a_short_stroke_of_a_thinner_pen_is_no_digit(digits) -> None:
+    picture = beside(digits[[9]], 200, 120, (30, 20))
+    ImageDraw.Draw(picture).line((120, 30, 120, 65), fill=0, width=2)
+    (found,) = find_digits(picture)
+    assert alike(found.image, digits[9]) > 0.75
+
+
 def test_only_lines_are_refused_as_lines() -> None:
     picture = Image.new("L", (300, 300), "white")
     for y in range(20, 300, 50):
