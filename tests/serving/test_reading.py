@@ -120,6 +120,24 @@ def test_digits_far_apart_on_one_line_are_all_read(left: int, digits) -> None:
     ]  # fmt: skip
 
 
+def test_a_circle_around_a_digit_is_left_out(digits) -> None:
+    picture = beside(digits[[3]], 200, 200, (70, 60))
+    ImageDraw.Draw(picture).ellipse((15, 15, 180, 175), outline=0, width=4)
+    (found,) = find_digits(picture)
+    assert alike(found.image, digits[3]) > 0.75
+
+
+def test_a_digit_is_found_on_a_coloured_note(digits) -> None:
+    ink = np.pad(
+        np.asarray(beside(digits[[3]], 120, 120, (30, 20)).convert("L")), 40, constant_values=255
+    )
+    note = np.zeros(ink.shape, np.bool_)
+    note[40:-40, 40:-40] = True
+    picture = np.where(note, np.minimum(ink, 150), 240).astype(np.uint8)
+    (found,) = find_digits(Image.fromarray(picture))
+    assert alike(found.image, digits[3]) > 0.75
+
+
 def test_digits_on_two_lines_are_refused_as_such(digits) -> None:
     with pytest.raises(ImageError, match="expected digits on one line, found more lines; crop"):
         find_digits(beside(digits[[7, 3]], 300, 300, (30, 20), (180, 180)))
