@@ -27,7 +27,7 @@ def find_files(folder: Path) -> dict[str, Path]:
     """Find the four files of a dataset, each plain or with ``.gz``, by the keys of FILES.
 
     Raises:
-        DatasetNotFoundError: If the folder or one of its files is missing.
+        DatasetNotFoundError: If the folder or a file is missing, or a file is there twice.
     """
     expected = f"dataset: expected {DATASET_CHOICES}"
     try:
@@ -39,6 +39,11 @@ def find_files(folder: Path) -> dict[str, Path]:
             if not paths:
                 raise DatasetNotFoundError(
                     f"{expected}, received {folder}, which contains neither {name} nor {name}.gz"
+                )
+            if len(paths) > 1:
+                raise DatasetNotFoundError(
+                    f"{expected}, received {folder}, which contains both {name} and {name}.gz;"
+                    " remove the one that is out of date"
                 )
             found[key] = paths[0]
     except OSError as error:  # a name that is too long, a folder without read permission

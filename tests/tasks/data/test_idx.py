@@ -142,6 +142,21 @@ def test_a_header_that_promises_too_much_costs_no_memory(
     assert peak_bytes < 1_000_000
 
 
+def test_a_file_that_is_there_plain_and_compressed_is_refused_with_both_names(
+    tmp_path: Path,
+) -> None:
+    for name in FILES.values():
+        (tmp_path / name).touch()
+    twice = f"{FILES['test_labels']}.gz"
+    (tmp_path / twice).touch()
+    with pytest.raises(DatasetNotFoundError) as refused:
+        find_files(tmp_path)
+    assert str(refused.value).endswith(
+        f"received {tmp_path}, which contains both t10k-labels-idx1-ubyte and {twice};"
+        " remove the one that is out of date"
+    )
+
+
 def test_the_four_files_are_found_plain_or_compressed(tmp_path: Path) -> None:
     names = [name + suffix for name, suffix in zip(FILES.values(), ["", ".gz"] * 2, strict=True)]
     for name in names:
