@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from storage.errors import InvalidDataError, ModelStoreError
 from storage.models.store import ModelStore
 from tasks.data.dataset import Dataset
+from tasks.data.known import grey_levels, unlike_mnist
 
 # Of each digit, in training and test set; and never under this share of the set.
 MIN_IMAGES = {"training": 10, "test": 5}
@@ -33,12 +34,14 @@ class DataCheck:
         pixel_drift: Jensen-Shannon distance, in [0, 1], from the champion's training data:
             of grey levels or of where the ink lies, the larger one; None without a champion.
         label_drift: Likewise of the labels.
+        unlike_mnist: How the training data differs from MNIST's, in words; empty with a champion.
     """
 
     duplicates: int
     statistics: Statistics
     pixel_drift: float | None
     label_drift: float | None
+    unlike_mnist: str = ""
 
     def columns(self) -> dict[str, object]:
         """Columns of ``runs``."""
@@ -46,6 +49,7 @@ class DataCheck:
             "duplicates": self.duplicates,
             "pixel_drift": self.pixel_drift,
             "label_drift": self.label_drift,
+            "unlike_mnist": self.unlike_mnist or None,
         }
 
 
@@ -75,7 +79,10 @@ def validate(dataset: Dataset, reference: Statistics | None, max_drift: float) -
     duplicates = len(dataset.train_images) - len(training) + len(dataset.test_images) - len(test)
     if duplicates:
         log.warning("%s images occur in their set a second time", f"{duplicates:,}")
-    return DataCheck(duplicates, statistics, pixel_drift, label_drift)
+    unlike = unlike_mnist(dataset.train_images, dataset.train_labels) if reference is None else ""
+    if unlike:
+        log.warning("compared with MNIST's, the training data is %s", unlike)
+    return DataCheck(duplicates, statistics, pixel_drift, label_drift, unlike)
 
 
 def champion_statistics(store: ModelStore) -> Statistics | None:
@@ -170,11 +177,8 @@ def _check_disjoint(training: dict[bytes, int], test: dict[bytes, int]) -> None:
 
 def _describe(images: NDArray[np.uint8], labels: NDArray[np.integer]) -> Statistics:
     ink = images.mean(axis=0).ravel()
-    # In parts: bincount converts each pixel to eight bytes.
-    parts = np.array_split(images, -(-len(images) // 1000))
-    levels = sum(np.bincount(part.ravel() // 16, minlength=16) for part in parts)
     found = {
-        "grey levels": levels / images.size,
+        "grey levels": grey_levels(images),
         "ink": ink / ink.sum(),
         "labels": np.bincount(labels, minlength=10) / len(labels),
     }

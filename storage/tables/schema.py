@@ -170,6 +170,10 @@ class Run(Base):
         "how far `non-inferior` lets the run fall behind the best champion so far", IMAGES
     )
     max_drift: Mapped[float | None] = _column("largest drift accepted by the data check", "0 to 1")
+    accept_change: Mapped[bool | None] = _column(
+        "whether a person accepted that the champion does far worse on this data than when it was"
+        " promoted"
+    )
     reason: Mapped[str | None] = _column(
         "why the run was promoted, rejected, failed, cancelled or lost", "", Text
     )
@@ -207,6 +211,12 @@ class Run(Base):
         "0 to 1",
     )
     label_drift: Mapped[float | None] = _column("the same distance for the labels", "0 to 1")
+    unlike_mnist: Mapped[str | None] = _column(
+        "how the first training images of a name differ from MNIST's, such as mirrored or with"
+        " other labels; empty if they do not, and in later runs",
+        "",
+        Text,
+    )
     corrections: Mapped[bool | None] = _column("whether the run trained on corrections")
     corrections_share: Mapped[float | None] = _column(
         "largest share of an epoch's images that may be corrections", SHARE

@@ -115,6 +115,13 @@ def test_the_report_says_how_many_corrections_are_held_and_whose(reported) -> No
     assert "Held corrections" not in reported(found, corrections_held=0, held_actors={})
 
 
+def test_the_report_says_how_the_first_data_differs_from_mnist(reported) -> None:
+    found = measured(evaluation(80, 0.5))
+    assert "unlike MNIST" not in reported(found)
+    text = reported(found, unlike_mnist="mirrored (left and right exchanged)")
+    assert "the training data is mirrored (left and right exchanged). If this is not meant" in text
+
+
 def test_every_table_and_heading_of_the_report_has_blank_lines_around_it(reported) -> None:
     lines = reported(measured(evaluation(90, 0.12345), Mistake(3, 1, 2, 0.9))).splitlines()
     for before, line in pairwise(lines):
