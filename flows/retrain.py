@@ -43,6 +43,7 @@ def retrain(
     champion_rule: parameters.ChampionRule = Recipe.champion_rule,
     margin: parameters.Margin = Recipe.margin,
     max_drift: parameters.MaxDrift = Recipe.max_drift,
+    accept_change: parameters.AcceptChange = Recipe.accept_change,
     corrections: parameters.Corrections = Recipe.corrections,
     corrections_share: parameters.CorrectionsShare = Recipe.corrections_share,
 ) -> State[None]:

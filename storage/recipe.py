@@ -151,6 +151,13 @@ MaxDrift = Annotated[
     Interval(ge=0, le=1),
     Help("Largest Jensen-Shannon distance of the training data from the champion's."),
 ]
+AcceptChange = Annotated[
+    bool,
+    Help(
+        "Accept, for this run, that the champion does far worse on the data than when it was"
+        " promoted: the change of images or labels is meant."
+    ),
+]
 Corrections = Annotated[bool, Help("Train on people's corrections.")]
 CorrectionsShare = Annotated[
     float,
@@ -180,6 +187,7 @@ class Recipe:
     champion_rule: ChampionRule = "not-worse"
     margin: Margin = 0
     max_drift: MaxDrift = 0.2
+    accept_change: AcceptChange = False
     corrections: Corrections = False
     corrections_share: CorrectionsShare = 0.1
 
@@ -203,6 +211,8 @@ COLUMNS = {"dataset": "source", "name": "dataset"}
 
 # When a run is repeated with another value on the left, its values on the right do not apply.
 DEPENDENT = {"dataset": {"name", "min_accuracy", "min_recall"}, "champion_rule": {"margin"}}
+# What a person says of one run only, so repeating the run does not say it again.
+OF_ONE_RUN = {"accept_change"}
 
 
 def parameters_of(row: Mapping[str, Any], replaced: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -212,7 +222,9 @@ def parameters_of(row: Mapping[str, Any], replaced: frozenset[str] = frozenset()
         row: The columns of the run.
         replaced: Parameters to leave out, with those that depend on them.
     """
-    left_out = replaced.union(*(DEPENDENT[name] for name in replaced & DEPENDENT.keys()))
+    left_out = replaced.union(
+        OF_ONE_RUN, *(DEPENDENT[name] for name in replaced & DEPENDENT.keys())
+    )
     values = {p.name: row.get(COLUMNS.get(p.name, p.name)) for p in parameters()}
     return {k: v for k, v in values.items() if v is not None and k not in left_out}
 

@@ -13,6 +13,7 @@ from storage.tables.schema import Run
 from tasks.reporting import artifact_key
 
 EVENTS = {Status.PROMOTED: "model.promoted", Status.REJECTED: "model.rejected"}
+DATA_CHANGED = "data.changed"
 
 
 @task(cache_policy=NO_CACHE)
@@ -25,6 +26,8 @@ def announce(row: Run) -> None:
     event = EVENTS.get(Status(row.status))
     if event:
         emit_event(event, resource=resource(row.dataset), payload=payload(row))
+    if any(rule["name"] == "reference" and not rule["passed"] for rule in row.rules or ()):
+        emit_event(DATA_CHANGED, resource=resource(row.dataset), payload=payload(row))
     if row.status == Status.PROMOTED:
         create_link_artifact(
             link=f"{PREFECT_UI_URL.value()}/runs/flow-run/{flow_run.id}",

@@ -29,6 +29,8 @@ from tasks.scoring.worker import (
 from tasks.stage import Candidate
 
 TIMEOUT_S = 600
+# Training images of each label that the champion is asked about.
+OF_EACH_LABEL = 500
 
 log = logging.getLogger("digits")
 
@@ -39,6 +41,7 @@ def compare(
 ) -> Measurements:
     """Score the stored bytes of challenger and champion on the whole test set and the field set.
 
+    The champion also answers some training images of each label, and brings its record along.
     The champion rule non-inferior needs the score of the best champion so far too. ``trained`` is
     the challenger in memory, which the stored one must be faithful to.
     """
@@ -100,21 +103,24 @@ def _pointer(store: ModelStore) -> Pointer | None:
 
 def _in_a_new_process(models: dict[str, StoredModel], dataset: Dataset) -> Answer:
     """What ``tasks.scoring.worker`` answers; if it fails, every model is not scored."""
-    test_set = io.BytesIO()
+    sample = dataset.sample(OF_EACH_LABEL)
+    given = io.BytesIO()
     np.savez(
-        test_set,
+        given,
         images=dataset.test_images,
         labels=dataset.test_labels,
         field_images=dataset.field_images,
         field_labels=dataset.field_labels,
         field_actors=dataset.field_actors,
+        training_images=dataset.train_images[sample],
+        training_labels=dataset.train_labels[sample],
     )
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "tasks.scoring.worker", REQUEST.dump_json(models)],
             check=True,
             cwd=PROJECT,
-            input=test_set.getvalue(),
+            input=given.getvalue(),
             capture_output=True,
             timeout=TIMEOUT_S,
         )

@@ -95,6 +95,7 @@ def add_corrections(
             field_labels=field_labels,
             field_actors=np.array([row.actor for row in field], dtype=np.str_),
             not_digits=images_of([row for row in sound if row.label is None]),
+            corrections=len(once[0]) + len(often[0]) * max(0, repeats - 1),
         ),
         used=used,
         dropped=dropped,

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from storage.models.classifier import GOLDEN_TOLERANCE
 from storage.recipe import Recipe
 from storage.records import Decision, Rule
+from tasks.scoring.reference import has_fallen, listed, misread
 from tasks.scoring.statistics import interval, mcnemar
 from tasks.scoring.values import Measurements, NotScored, Pairs, Score, usable
 
@@ -45,6 +46,31 @@ def _finite(challenger: Score, measurements: Measurements, _: Recipe) -> Rule:
     wrong = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
     measured = ", ".join(wrong) or f"test loss {challenger.evaluation.loss:.4f}"
     return Rule("finite", "finite loss and probabilities", measured, passed=not wrong)
+
+
+def _reference(_: Score, measurements: Measurements, recipe: Recipe) -> Rule | None:
+    """No rule without a champion that can be scored and has a record."""
+    champion = usable(measurements.champion)
+    if isinstance(champion, NotScored) or champion.record is None:
+        return None
+    now, record = champion.evaluation, champion.record
+    same = "the same" if record.test_digest == measurements.test_digest else "another"
+    required = f"the champion as when promoted: {record.correct:,} of {record.total:,} correct"
+    measured = f"the champion has {now.correct:,} of {now.total:,} correct on {same} test set"
+    # Earlier releases recorded no digits: the training images must agree with the test images.
+    before = record.confusion or now.confusion
+    found = {"test": misread(now.confusion, before)}
+    if champion.on_training:
+        found["training"] = misread(champion.on_training, before)
+    changed = has_fallen(now, record, measurements.test_digest) or any(found.values())
+    labels = [listed(part, some) for part, some in found.items() if some]
+    measured = "; ".join([measured, *labels])
+    if not changed:
+        return Rule("reference", required, measured, passed=True)
+    if recipe.accept_change:
+        return Rule("reference", required, f"{measured}; accepted as meant", passed=True)
+    required += "; correct the images or labels, or add --accept-change if the change is meant"
+    return Rule("reference", required, measured, passed=False)
 
 
 def _accuracy(challenger: Score, _: Measurements, recipe: Recipe) -> Rule:
@@ -173,6 +199,7 @@ def _field_parts(_: Score, measurements: Measurements, __: Recipe) -> Rule | Non
 # Each takes the challenger's score, all measurements and the recipe; None leaves the rule out.
 RULES: tuple[Callable[[Score, Measurements, Recipe], Rule | None], ...] = (
     _finite,
+    _reference,
     _accuracy,
     _recall,
     _faithful,

@@ -108,6 +108,7 @@ def origin_of(
         **({"corrections_digest": corrected.digest} if corrected.digest else {}),
         "test_correct": evaluation.correct,
         "test_total": evaluation.total,
+        "test_confusion": evaluation.confusion,
     }
 
 

@@ -25,6 +25,7 @@ class Dataset:
         field_actors: Text, shape (k,): the person who sent each image of the field set.
         not_digits: Like train_images, shape (j, 28, 28): corrections that say that an image is
             not a digit. They are never trained on, only measured.
+        corrections: How many of the training images, the last ones, are corrections.
     """
 
     train_images: NDArray[np.uint8]
@@ -40,10 +41,18 @@ class Dataset:
     not_digits: NDArray[np.uint8] = field(
         default_factory=lambda: np.empty((0, 28, 28), dtype=np.uint8)
     )
+    corrections: int = 0
 
     def columns(self) -> dict[str, object]:
         """Columns of ``runs``."""
         return {"data_digest": self.digest, "train_total": len(self.train_images)}
+
+    def sample(self, of_each_label: int) -> NDArray[np.intp]:
+        """Indices of at most so many training images of each label, evenly; no corrections."""
+        labels = self.train_labels[: len(self.train_labels) - self.corrections]
+        chosen = [np.flatnonzero(labels == digit) for digit in range(10)]
+        steps = [max(1, -(-len(indices) // of_each_label)) for indices in chosen]
+        return np.concatenate([all_[::step] for all_, step in zip(chosen, steps, strict=True)])
 
     @cached_property
     def test_digest(self) -> str:

@@ -69,6 +69,23 @@ def interval(correct: int, total: int) -> tuple[float, float]:
     return float(bounds.low), float(bounds.high)
 
 
+def chance_of_rise(now: int, total: int, then: int, total_then: int) -> float:
+    """One-sided exact p-value: the probability of so large a count by chance.
+
+    Fisher, On the interpretation of chi-squared from contingency tables, Journal of the Royal
+    Statistical Society 85 (1922), 87-94.
+
+    Args:
+        now: Images that were counted.
+        total: Of so many.
+        then: Images that were counted before.
+        total_then: Of so many.
+    """
+    from scipy.stats import hypergeom
+
+    return float(hypergeom.sf(now - 1, total + total_then, now + then, total))
+
+
 def mcnemar(wins: int, losses: int) -> float:
     """One-sided exact p-value: the probability of so many wins by chance.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from storage.models.classifier import GOLDEN_TOLERANCE
 from storage.records import Evaluation, Pointer, Swap
+from tasks.scoring.reference import Confusion, Record
 from tasks.scoring.statistics import interval
 
 
@@ -38,6 +39,9 @@ class Score:
         mistakes: The most confident ones, most confident first.
         field: On the field set; None without one.
         calibration_error: On the test set, in [0, 1]; NaN if a probability is not finite.
+        record: What the champion did when it was promoted; None for other models.
+        on_training: What the champion answers to some training images of each label; None for
+            other models.
     """
 
     evaluation: Evaluation
@@ -45,6 +49,8 @@ class Score:
     mistakes: tuple[Mistake, ...] = ()
     field: FieldScore | None = None
     calibration_error: float | None = None
+    record: Record | None = None
+    on_training: Confusion | None = None
 
     @property
     def problem(self) -> str | None:

@@ -1,8 +1,8 @@
 """Score stored models in a process of their own: ``python -m tasks.scoring.worker``.
 
 Its one argument is REQUEST as JSON: the models to score. Standard input holds the images (npz:
-images, labels, field_images, field_labels, field_actors). It prints ANSWER as JSON. It imports
-neither Prefect nor TensorFlow.
+images, labels, field_images, field_labels, field_actors, training_images, training_labels). It
+prints ANSWER as JSON. It imports neither Prefect nor TensorFlow.
 """
 
 import io
@@ -18,6 +18,7 @@ from pydantic_core import to_json
 from storage.errors import DamagedModelError
 from storage.models.classifier import Classifier, load_classifier
 from storage.models.versions import read_version
+from tasks.scoring.reference import Confusion, Record
 from tasks.scoring.statistics import calibration_error, loss_and_confusion
 from tasks.scoring.values import FieldScore, Mistake, NotScored, Pairs, Score
 
@@ -59,11 +60,14 @@ def score_models(
     field_images: NDArray[np.uint8],
     field_labels: NDArray[np.uint8],
     field_actors: NDArray[np.str_],
+    training_images: NDArray[np.uint8],
+    training_labels: NDArray[np.uint8],
 ) -> Answer:
     """Score each model, named CHALLENGER, CHAMPION or BEST, on the same images.
 
     Images are uint8, shape (n, 28, 28), labels integers, shape (n,), 0 to 9. ``field_actors`` is
-    text, shape (n,): who sent each image of the field set, which may be empty.
+    text, shape (n,): who sent each image of the field set, which may be empty. Only the champion is
+    asked about the training images.
     """
     scores: dict[str, Score | NotScored] = {}
     right, right_in_field = {}, {}
@@ -83,6 +87,11 @@ def score_models(
                 surest_mistakes(probabilities, labels, MISTAKES),
                 FieldScore(int(in_field.sum()), len(in_field)) if len(in_field) else None,
                 calibration_error(probabilities, labels),
+                *(
+                    _reference(classifier, training_images, training_labels)
+                    if name == CHAMPION
+                    else ()
+                ),
             )
             right[name] = probabilities.argmax(axis=1) == labels
             right_in_field[name] = in_field
@@ -102,6 +111,16 @@ def score_models(
 
 def _pairs(ours: NDArray[np.bool_], champions: NDArray[np.bool_]) -> Pairs:
     return Pairs(int((ours & ~champions).sum()), int((champions & ~ours).sum()))
+
+
+def _reference(
+    champion: Classifier, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> tuple[Record | None, Confusion | None]:
+    """Its record, and what it answers to training images; None where there is neither."""
+    record = Record.of(champion.version.manifest)
+    if not len(images):
+        return record, None
+    return record, loss_and_confusion(champion.probabilities(images), labels).confusion
 
 
 def surest_mistakes(

@@ -145,7 +145,7 @@ def test_a_challenger_that_is_better_but_blind_to_one_digit_is_rejected_for_that
     retrain(dataset=few, epochs=5, seed=1, min_recall=0.0, **usual)
     assert failed_rules(tmp_path / "home") == ("promoted", [])
     retrain(dataset=blind, epochs=3, seed=1, **usual)
-    assert failed_rules(tmp_path / "home") == ("rejected", ["digit recall"])
+    assert failed_rules(tmp_path / "home") == ("rejected", ["reference", "digit recall"])
 
     with closing(sqlite3.connect(tmp_path / "home/metrics.db")) as sql:
         champion, challenger = sql.execute(

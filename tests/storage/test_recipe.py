@@ -50,6 +50,7 @@ def test_defaults_bounds_and_choices_are_pinned() -> None:
         "champion_rule": "not-worse",
         "margin": 0,
         "max_drift": 0.2,
+        "accept_change": False,
         "corrections": False,
         "corrections_share": 0.1,
     }
@@ -238,15 +239,15 @@ def test_the_parameters_of_a_run_come_from_its_row_without_those_that_are_replac
     new_recipe: Callable[..., Recipe],
 ) -> None:
     recipe = new_recipe(dataset="/data/mine", name="mine", champion_rule="non-inferior", margin=3)
-    assert parameters_of(recipe.columns()) == vars(recipe)
+    assert parameters_of(recipe.columns()) | {"accept_change": False} == vars(recipe)
     assert parameters_of({"source": "mnist", "margin": None}) == {"dataset": "mnist"}
 
     without = parameters_of(recipe.columns(), frozenset({"dataset", "epochs"}))
     assert vars(recipe).keys() - without.keys() == {
-        "dataset", "name", "min_accuracy", "min_recall", "epochs",
+        "dataset", "name", "min_accuracy", "min_recall", "epochs", "accept_change",
     }  # fmt: skip
     without = parameters_of(recipe.columns(), frozenset({"champion_rule"}))
-    assert vars(recipe).keys() - without.keys() == {"champion_rule", "margin"}
+    assert vars(recipe).keys() - without.keys() == {"champion_rule", "margin", "accept_change"}
 
 
 def test_a_recipe_cannot_be_changed(new_recipe: Callable[..., Recipe]) -> None:

@@ -140,7 +140,9 @@ def test_the_scoring_process_counts_the_answers_of_the_stored_bytes(
     model = StoredModel(tmp_path / "run", digest)
     actors = np.array(["anna", "bob"] * 30)[:55]
     models = {"challenger": model, "champion": model}
-    found = score_models(models, images, labels, images[:55], labels[:55], actors)
+    found = score_models(
+        models, images, labels, images[:55], labels[:55], actors, images[:10], labels[:10]
+    )
 
     right = int((answers[:55] == labels[:55]).sum())
     assert found.scores["challenger"].field == FieldScore(right, 55)

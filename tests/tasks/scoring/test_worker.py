@@ -30,6 +30,8 @@ def arrays(dataset: Dataset) -> dict[str, np.ndarray]:
         "field_images": dataset.field_images,
         "field_labels": dataset.field_labels,
         "field_actors": dataset.field_actors,
+        "training_images": dataset.train_images[:100],
+        "training_labels": dataset.train_labels[:100],
     }
 
 
