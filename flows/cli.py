@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 import click
@@ -38,9 +39,14 @@ def main() -> None:
     # Imports create many objects that live until the end: without this, collecting garbage takes
     # a tenth of the time of `digits history`.
     gc.set_threshold(100_000)
+    _prepare_output()
     try:
         _check_arguments(sys.argv[1:])
         cli(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # from the flush; click handles it in a command, and exits with 1 too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -50,6 +56,14 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Cancelled.", err=True)
         sys.exit(130)
+
+
+def _prepare_output() -> None:
+    """Make any text printable in a narrow encoding, and nothing printed to a closed output."""
+    if sys.stdout is None:  # `digits history >&-`
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _check_arguments(arguments: list[str]) -> None:

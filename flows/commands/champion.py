@@ -99,7 +99,7 @@ def print_champions(entries: Sequence[dict[str, Any]]) -> None:
         print_fields(_in_words(entries[0]).items())
     else:
         columns = ("dataset", "version", "generation", "test accuracy", "since")
-        print_rows(columns, ([e.get(name) for name in columns] for e in map(_in_words, entries)))
+        print_rows(columns, [[e.get(name) for name in columns] for e in map(_in_words, entries)])
 
 
 def _in_words(entry: dict[str, Any]) -> dict[str, Any]:

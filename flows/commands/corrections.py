@@ -211,7 +211,7 @@ def _print_held(rows: Sequence[Correction]) -> None:
         answer = None if asked is None else f"{row.asked_answer} ({asked:.4f})"
         corrected = f"{row.corrected_at:%Y-%m-%d %H:%M}"
         lines.append((row.digest[:12], _label(row), answer, corrected, row.actor, row.held_why))
-    print_rows(columns, lines)
+    print_rows(columns, lines, cut="why")
 
 
 def _label(row: Correction) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # commands that need no database do not import SQLAlchemy
 
 WIDE = 120
 BARS = "▁▂▃▄▅▆▇█"
+ASCII_BARS = "_.-~=+*#"
 COLOURS = {
     Status.RUNNING: "cyan",
     Status.PROMOTED: "green",
@@ -35,8 +36,7 @@ def print_history(runs: Sequence[Run]) -> None:
     # A narrow terminal has no room for the reason; `digits show` prints it.
     shown = HISTORY if _console().width >= WIDE else HISTORY[:-1]
     columns = [Column(heading, justify=justify) for heading, justify, _ in shown]
-    columns[0].min_width = max(len(run.run_id) for run in runs)
-    print_rows(columns, ([cell(run) for _, _, cell in shown] for run in runs))
+    print_rows(columns, [[cell(run) for _, _, cell in shown] for run in runs], cut="why")
     for line in _trends(runs):
         print(line)
 
@@ -62,9 +62,10 @@ def print_run(run: Run, curve: Sequence[dict[str, Any]], digits: Sequence[dict[s
 
 def sparkline(values: Sequence[float]) -> str:
     """Draw numbers as a line of bars in eight heights, scaled to their range."""
+    bars = BARS if _prints(BARS) else ASCII_BARS
     least, most = min(values), max(values)
-    step = (most - least) / (len(BARS) - 1) or 1
-    return "".join(BARS[round((value - least) / step)] for value in values)
+    step = (most - least) / (len(bars) - 1) or 1
+    return "".join(bars[round((value - least) / step)] for value in values)
 
 
 def _trends(runs: Sequence[Run]) -> list[str]:
@@ -107,12 +108,25 @@ def print_outcome(run: Run, settings: Settings) -> None:
     print_fields([*hints, (f"{command} up", "the Prefect UI and the nightly schedule")])
 
 
-def print_rows(columns: Iterable[str | Column], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table with a heading for each column, and one line per row."""
+def print_rows(
+    columns: Iterable[str | Column], rows: Sequence[Sequence[object]], cut: str = ""
+) -> None:
+    """Print a table with a heading for each column, and one line per row.
+
+    In a narrow terminal the column with the heading ``cut`` is shortened, and no other.
+    """
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for column in table.columns:
-        column.no_wrap = True
-    _print(table, rows)
+    texts = [[_text(value) for value in row] for row in rows]
+    least_width = 0
+    for number, column in enumerate(table.columns):
+        cells = [row[number] for row in texts]
+        if column.header == cut:
+            for cell in cells:
+                cell.no_wrap, cell.overflow = True, "ellipsis" if _prints("…") else "crop"
+        else:
+            column.no_wrap = True
+            least_width += max(len(str(column.header)), *(cell.cell_len for cell in cells)) + 2
+    _print(table, texts, least_width)
 
 
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
@@ -121,10 +135,11 @@ def print_fields(fields: Iterable[tuple[str, object]]) -> None:
     _print(Table(*columns, box=None, show_header=False, pad_edge=False), fields)
 
 
-def _print(table: Table, rows: Iterable[Sequence[object]]) -> None:
+def _print(table: Table, rows: Iterable[Sequence[object]], least_width: int = 0) -> None:
     for row in rows:
         table.add_row(*map(_text, row))
     console = _console()
+    console.width = max(console.width, least_width)
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
@@ -133,6 +148,15 @@ def _print(table: Table, rows: Iterable[Sequence[object]]) -> None:
 def _console() -> Console:
     """A console as wide as the terminal; without one, wide enough that nothing is cut."""
     return Console(width=None if sys.stdout.isatty() else 400, highlight=False)
+
+
+def _prints(text: str) -> bool:
+    """Whether standard output has these characters: a terminal may be cp1252 or ASCII."""
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _rules(run: Run, name: str) -> Iterator[tuple[str, Text]]:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
 from flows.cli import cli
@@ -183,26 +182,6 @@ def test_reading_commands_import_only_what_they_use(environment, run_id, in_use,
     assert "'flows'" in imported
     for library in HEAVY if arguments[0] not in NO_DATABASE else (*HEAVY, "sqlalchemy"):
         assert f"'{library}'" not in imported
-
-
-def test_history_keeps_to_one_line_a_run_on_a_narrow_terminal(environment, run_id):
-    master, slave = os.openpty()
-
-    done = subprocess.run(
-        [DIGITS, "history"],
-        check=False,
-        env={**environment, "COLUMNS": "80"},
-        stdin=slave,
-        stdout=slave,
-    )
-
-    assert done.returncode == 0
-    lines = click.unstyle(os.read(master, 10_000).decode()).splitlines()
-    os.close(master)
-    os.close(slave)
-    assert len(lines) == 2
-    assert lines[1].startswith(f"{run_id}  running  mnist")
-    assert all(len(line) <= 80 for line in lines)
 
 
 def test_output_that_cannot_be_written_is_one_line(environment, run_id):

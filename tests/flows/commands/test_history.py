@@ -1,9 +1,17 @@
 """`digits history`, `show` and `report` on tables with rows in them."""
 
 import csv
+import fcntl
 import io
 import json
+import os
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
 
+import click
 import pytest
 
 from flows.output.display import sparkline
@@ -12,6 +20,9 @@ from storage.records import Evaluation, Status
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
 from tasks.data.sources import resolve
+
+REASON = "failed the rule champion: it is better on the same images, 300 against 20 " * 3
+DIGITS = str(Path(sys.executable).with_name("digits"))
 
 
 @pytest.fixture
@@ -36,7 +47,7 @@ def ids(home) -> list[str]:
                 run_id, test_loss=0.1, test_accuracy=correct / 100, test_correct=correct,
                 test_total=100, generation=1, weights_digest="ab",
             )  # fmt: skip
-        runs.close(run_id, status, "because")
+        runs.close(run_id, status, REASON)
         made.append(run_id)
     return made
 
@@ -61,6 +72,62 @@ def test_history_shows_the_trend_of_each_dataset_with_more_than_one_run(digits, 
     text = digits("history").stdout
     assert "mnist: accuracy ▁█  0.9000 to 0.9500" in text
     assert "other: accuracy" not in text
+
+
+def in_a_terminal(columns: int, environment: dict[str, str], *arguments: str) -> list[str]:
+    """The lines that a command prints in a terminal of this width."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    known = {**environment, "TERM": "xterm"}  # of a dumb terminal rich does not ask the width
+    done = subprocess.run([DIGITS, *arguments], check=False, env=known, stdout=slave)
+    os.close(slave)
+    assert done.returncode == 0
+    printed = os.read(master, 100_000).decode()
+    os.close(master)
+    return click.unstyle(printed).splitlines()
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 160, 240])
+def test_history_in_a_terminal_shortens_nothing_but_the_reason(environment, ids, columns):
+    header, *lines = in_a_terminal(columns, environment, "history")[:5]
+
+    cells = [
+        ["other", "0.9900", "0.1000"],
+        ["mnist", "0.9500", "0.1000"],
+        ["mnist", "0.9000", "0.1000"],
+        ["mnist"],
+    ]
+    statuses = ["promoted", "promoted", "rejected", "failed"]
+    for line, run, status, values in zip(lines, ids[::-1], statuses, cells, strict=True):
+        assert line.split()[: 2 + len(values)] == [run, status, *values]
+        assert len(line) <= columns
+        assert ("failed the rule champion" in line) == (columns >= 120)
+    assert header.split()[:7] == ["run", "status", "dataset", "test", "accuracy", "test", "loss"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "trend"), [("ascii", "_#"), ("cp1252", "_#"), ("latin-1", "_#"), ("utf-8", "▁█")]
+)
+def test_a_narrow_encoding_gets_other_bars(environment, ids, encoding, trend):
+    done = subprocess.run(
+        [DIGITS, "history"],
+        check=True,
+        env={**environment, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert f"mnist: accuracy {trend}  0.9000" in done.stdout.decode(encoding)
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("output", [">&-", "| true"])
+def test_a_closed_output_ends_quietly(environment, ids, output):
+    done = subprocess.run(
+        ["sh", "-c", f"{DIGITS} history {output}"],
+        check=False,
+        env=environment,
+        capture_output=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 @pytest.mark.parametrize(
