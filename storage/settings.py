@@ -8,9 +8,12 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, tzinfo
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
 
 from storage.errors import InvalidParameterError
 
@@ -70,6 +73,25 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             environment, "DIGITS_ALLOWED_ORIGINS", ORIGIN, "https://app.example.com"
         ),
     )
+
+
+def night_of(moment: datetime) -> date:
+    """The day of a moment (UTC if it is naive) in the time zone of the schedule in `prefect.yaml`.
+
+    UTC if there is no such file or no such zone.
+    """
+    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(_schedule_zone()).date()
+
+
+@cache
+def _schedule_zone() -> tzinfo:
+    import yaml
+
+    try:
+        deployment = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"][0]
+        return ZoneInfo(deployment["schedules"][0]["timezone"])
+    except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError):
+        return UTC
 
 
 def _read_home(environment: Mapping[str, str]) -> Path:

@@ -69,15 +69,22 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def _trends(runs: Sequence[Run]) -> list[str]:
-    """A sparkline of the test accuracy for each dataset, oldest run first."""
+    """A sparkline of each dataset's test accuracy, oldest run first, on its newest test set."""
     accuracies: dict[str, list[float]] = {}
+    tested_on: dict[str, str | None] = {}
+    since: dict[str, str] = {}
     for run in reversed(runs):
         if run.test_accuracy is not None:
+            if tested_on.setdefault(run.dataset, run.test_digest) != run.test_digest:
+                del accuracies[run.dataset]
+                tested_on[run.dataset] = run.test_digest
+                since[run.dataset] = f"; another test set since {run.run_id}"
             accuracies.setdefault(run.dataset, []).append(run.test_accuracy)
     return [
         f"\n{dataset}: accuracy {sparkline(values)}  {min(values):.4f} to {max(values):.4f}"
+        f"{since.get(dataset, '')}"
         for dataset, values in accuracies.items()
-        if len(values) > 1
+        if len(values) > 1 or dataset in since
     ]
 
 

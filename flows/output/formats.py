@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import click
@@ -21,7 +21,7 @@ def as_json_or_csv(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def print_json(value: Any) -> None:
     """Print a row, or a list of rows, as JSON; times in ISO 8601, UTC."""
-    print(json.dumps(value, indent=2, default=datetime.isoformat, allow_nan=False))
+    print(json.dumps(value, indent=2, default=_iso, allow_nan=False))
 
 
 def print_records(records: Sequence[dict[str, Any]], form: str) -> None:
@@ -33,6 +33,10 @@ def print_records(records: Sequence[dict[str, Any]], form: str) -> None:
         writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in r.items()} for r in records)
+
+
+def _iso(value: date) -> str:
+    return value.isoformat()
 
 
 def _cell(value: Any) -> Any:

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Engine, func, select, text, update
 from storage.errors import RunClosedError, RunNotFoundError
 from storage.recipe import Recipe
 from storage.records import Evaluation, Status
+from storage.settings import night_of
 from storage.tables.database import reading, writing
 from storage.tables.schema import DigitMetric, EpochRow, Run
 
@@ -45,6 +46,7 @@ class Runs:
             run_id=run_id,
             status=Status.RUNNING,
             started_at=now,
+            night=night_of(now),
             lease_expires_at=now + self._lease,
             **recipe.columns(),
             **lineage,

@@ -4,15 +4,15 @@ Alembic's migrations create them. DataFrame types and the reference in docs/metr
 from these declarations.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
-    Date,
     DateTime,
     Dialect,
     Float,
@@ -112,6 +112,9 @@ class Run(Base):
         "the name under which runs and champions are kept (`--name`)", category=True
     )
     started_at: Mapped[datetime] = _column("when the row was created", TIME)
+    night: Mapped[date | None] = _column(
+        "the day on which it started, in the time zone of the schedule in `prefect.yaml`"
+    )
     finished_at: Mapped[datetime | None] = _column(
         "when the run reached its final status; empty while running", TIME
     )
@@ -389,15 +392,15 @@ Table(
     "leaderboard",
     VIEWS,
     Column("place", Integer, doc="1 for the most accurate run of its dataset"),
-    info={"row": "measured run"},
+    info={"row": "measured run on its dataset's newest test set"},
 )
 Table(
     "nightly",
     VIEWS,
-    Column("night", Date, doc="the day (UTC)"),
-    Column("accuracy_change", Float, doc="since the night before"),
-    Column("loss_change", Float, doc="since the night before"),
-    info={"row": "day (UTC) and dataset: the last measured run of the day"},
+    Column("accuracy_change", Float, doc="since the night before; empty on another test set"),
+    Column("loss_change", Float, doc="since the night before; empty on another test set"),
+    Column("new_test_set", Boolean, doc="whether the night before had another test set"),
+    info={"row": "night and dataset: the last measured run of the night"},
 )
 Table(
     "champions",

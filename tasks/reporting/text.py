@@ -39,10 +39,15 @@ def report_text(
 
 
 def leaderboard_text(rows: Sequence[Run]) -> str:
-    """The newest runs of a name in Markdown, the most accurate first; ``rows`` are newest first."""
+    """The newest runs of a name in Markdown, the most accurate first; ``rows`` are newest first.
+
+    Only runs on the newest test set are compared.
+    """
     measured = [row for row in rows if row.test_accuracy is not None]
-    measured.sort(key=lambda row: (-(row.test_accuracy or 0), row.test_loss or 0))
-    return _render("leaderboard.md.jinja", rows=rows, measured=measured)
+    same = [row for row in measured if row.test_digest == measured[0].test_digest]
+    same.sort(key=lambda row: (-(row.test_accuracy or 0), row.test_loss or 0))
+    others = len(measured) - len(same)
+    return _render("leaderboard.md.jinja", rows=rows, measured=same, others=others)
 
 
 def _render(template: str, **values: object) -> str:

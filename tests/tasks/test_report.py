@@ -92,12 +92,14 @@ def test_the_report_shows_the_decision_every_rule_and_every_digit(reported) -> N
         "Run `20260101-020000-abcdef` on **mine**, started 2026-01-01 02:00 UTC, took 12.3 s."
         " Failed: accuracy, digit recall."
     )
-    assert "| passed | finite | test loss 0.1235 | finite loss and probabilities |" in lines
+    assert "- passed **finite**: test loss 0.1235; required: finite loss and probabilities" in lines
     assert (
-        "| **failed** | accuracy | 810 of 900 correct (95% interval 0.8785 to 0.9188) |"
-        " at least 0.95 (855 correct) |"
+        "- **failed** **accuracy**: 810 of 900 correct (95% interval 0.8785 to 0.9188);"
+        " required: at least 0.95 (855 correct)"
     ) in lines
-    rollback = "| passed | rollback | never rolled back | weights that were never rolled back |"
+    rollback = (
+        "- passed **rollback**: never rolled back; required: weights that were never rolled back"
+    )
     assert rollback in lines
     assert "| 0 | 100 | 90 | 0.900 | 1.000 |" in lines
     assert "| 1 | 100 | 90 | 0.900 | 0.900 |" in lines
@@ -216,6 +218,21 @@ def test_the_leaderboard_is_the_newest_runs_the_most_accurate_first(
     assert leaderboard_text(rows[1:]).splitlines()[-1] == lines[5]
 
 
+def test_the_leaderboard_compares_runs_on_the_newest_test_set_only(
+    new_recipe: Callable[..., Recipe],
+) -> None:
+    rows = [
+        row(measured(evaluation(found, 0.1)), new_recipe(), run_id=name, test_digest=test_set)
+        for name, found, test_set in [("new", 80, "b"), ("same", 90, "b"), ("old", 99, "a")]
+    ]
+    text = leaderboard_text(rows)
+    assert text.index("`same`") < text.index("`new`")
+    assert "`old`" not in text
+    assert text.endswith(
+        "\n1 more were measured on another test set, so their accuracy does not compare.\n"
+    )
+
+
 @pytest.mark.parametrize("champion", [NotScored("champion.json: expected JSON"), None])
 def test_the_report_is_written_even_if_a_model_could_not_be_scored(
     reported, champion: NotScored | None
@@ -223,14 +240,14 @@ def test_the_report_is_written_even_if_a_model_could_not_be_scored(
     found = measured(evaluation(90, 0.12345), champion=champion)
     text = reported(replace(found, challenger=NotScored("model.tflite: expected the SHA-256 ab")))
     assert text.startswith("# Rejected: 810 of 900 correct\n")
-    assert "| **failed** | scored | model.tflite: expected the SHA-256 ab |" in text
+    assert "- **failed** **scored**: model.tflite: expected the SHA-256 ab;" in text
 
 
 def test_a_model_whose_loss_is_not_finite_is_reported_and_so_is_one_without_weights_digest(
     reported,
 ) -> None:
     text = reported(measured(evaluation(90, float("nan"))), weights_digest=None)
-    assert "| **failed** | finite | test loss nan, test loss in Keras nan |" in text
+    assert "- **failed** **finite**: test loss nan, test loss in Keras nan;" in text
     assert "| weights | `` |" not in text
 
 

@@ -78,7 +78,9 @@ def in_a_terminal(columns: int, environment: dict[str, str], *arguments: str) ->
     """The lines that a command prints in a terminal of this width."""
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    known = {**environment, "TERM": "xterm"}  # of a dumb terminal rich does not ask the width
+    # rich asks a terminal for its width unless it is dumb or COLUMNS is set.
+    known = {**environment, "TERM": "xterm"}
+    known.pop("COLUMNS", None)
     done = subprocess.run([DIGITS, *arguments], check=False, env=known, stdout=slave)
     os.close(slave)
     assert done.returncode == 0

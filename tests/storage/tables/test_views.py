@@ -1,6 +1,10 @@
 """The views, asked in plain SQL: what they say, and how much work that takes."""
 
+import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -8,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from sqlalchemy import event
 
 from storage import read_table
@@ -17,6 +22,7 @@ from storage.tables.database import open_database
 from storage.tables.runs import Runs
 from storage.tables.schema import VIEWS, Base
 
+PROJECT = Path(__file__).resolve().parents[3]
 COLUMNS = (
     "run_id, status, dataset, started_at, finished_at, lease_expires_at, duration_s, test_loss,"
     " test_accuracy, test_correct, test_total, min_accuracy, reason, generation, architecture,"
@@ -65,6 +71,45 @@ def test_nightly_has_the_last_run_of_each_day_and_the_change_from_the_day_before
     changes = [row["accuracy_change"] for row in found]
     assert changes[0] is None
     assert changes[1:] == pytest.approx([0.01, -0.005])
+
+
+def test_nights_and_ranks_compare_runs_of_one_test_set(nights) -> None:
+    nights.execute("UPDATE runs SET test_digest = 'new' WHERE run_id IN ('c', 'e')")
+    found = nights.execute(
+        "SELECT run_id, accuracy_change, loss_change, new_test_set FROM nightly"
+        " WHERE dataset = 'mnist' ORDER BY night"
+    ).fetchall()
+    assert [tuple(row) for row in found] == [
+        ("a", None, None, 0),
+        ("c", None, None, 1),
+        ("e", pytest.approx(-0.005), 0, 0),
+    ]
+    places = nights.execute("SELECT run_id, place FROM leaderboard WHERE dataset = 'mnist'")
+    assert dict(tuple(row) for row in places) == {"c": 1, "e": 2}
+
+
+def test_a_night_is_a_day_in_the_time_zone_of_the_schedule(tmp_path: Path) -> None:
+    """Five nights at 01:30 in Zurich, where the clock went forward on 29 March 2026."""
+    project = tmp_path / "project"
+    shutil.copytree(PROJECT / "storage", project / "storage")
+    shutil.copy(PROJECT / "pyproject.toml", project)
+    schedule = {"cron": "30 1 * * *", "timezone": "Europe/Zurich"}
+    (project / "prefect.yaml").write_text(
+        yaml.safe_dump({"deployments": [{"name": "nightly", "schedules": [schedule]}]})
+    )
+
+    def python(*arguments: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(project), "DIGITS_HOME": str(tmp_path)}
+        subprocess.run([sys.executable, *arguments], check=True, cwd=project, env=environment)
+
+    python("-m", "alembic", "upgrade", "0006")  # before a run had a night
+    with closing(sqlite3.connect(tmp_path / "metrics.db")) as sql:
+        times = ("27 00:30", "28 00:30", "29 00:30", "29 23:30", "30 23:30")
+        with sql:
+            insert(sql, *(row(time, f"2026-03-{time}:00.000000", 0.97) for time in times))
+        python("-c", f"import storage; storage.read_table(url='sqlite:///{tmp_path}/metrics.db')")
+        found = sql.execute("SELECT night FROM nightly ORDER BY night").fetchall()
+    assert found == [(f"2026-03-{day}",) for day in (27, 28, 29, 30, 31)]
 
 
 def test_the_leaderboard_ranks_each_datasets_measured_runs(nights) -> None:
