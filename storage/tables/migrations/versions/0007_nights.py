@@ -27,7 +27,7 @@ LEADERBOARD_OF_A_TEST_SET = f"""
         WHERE b.dataset = runs.dataset AND b.test_accuracy IS NOT NULL
         ORDER BY b.started_at DESC LIMIT 1
     )
-"""
+"""  # noqa: S608
 NIGHTLY = """
     SELECT dataset, DATE(started_at) AS night, started_at, run_id, status,
            test_accuracy,
