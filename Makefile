@@ -4,6 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 GENERATED := docs/metrics.md docs/cli.md
 
+# An environment holds absolute paths. In a folder that was moved, it is made anew.
+ifneq ($(shell test -L $(VENV) || grep '^command = ' $(VENV)/pyvenv.cfg 2>/dev/null | grep -vF ' $(CURDIR)/$(VENV)'),)
+$(info The folder was moved: making $(VENV) anew.)
+$(shell rm -rf $(VENV))
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow lint bench format docs migration constraints clean
 

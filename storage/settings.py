@@ -22,6 +22,8 @@ HOST = r"[\w.-]+|\[[\da-f:.]+\]"
 """A host's name or address as a URL has it, in lower case."""
 ORIGIN = rf"https?://({HOST})(:\d+)?"
 PROJECT = Path(__file__).resolve().parents[1]
+IN_A_WORKER = "PREFECT__FLOW_RUN_ID"
+"""A variable that Prefect sets in the process of a worker's run."""
 
 N = TypeVar("N", int, float)
 
@@ -95,7 +97,7 @@ def _schedule_zone() -> tzinfo:
 
 
 def _read_home(environment: Mapping[str, str]) -> Path:
-    home = _absolute("DIGITS_HOME", environment.get("DIGITS_HOME") or str(PROJECT / "var"))
+    home = _absolute(environment, "DIGITS_HOME", environment.get("DIGITS_HOME") or f"{PROJECT}/var")
     if "?" in str(home):  # SQLAlchemy would read the rest as the URL's query
         raise InvalidParameterError(
             f"DIGITS_HOME: expected a folder without '?' in its path, received {str(home)!r}"
@@ -107,7 +109,8 @@ def _read_database_url(environment: Mapping[str, str], home: Path) -> str:
     url = environment.get("DIGITS_DATABASE_URL") or f"{SQLITE}{home / 'metrics.db'}"
     if url.startswith(SQLITE) and url != f"{SQLITE}:memory:":
         # Made absolute, because a worker's runs start in a different folder.
-        url = f"{SQLITE}{Path(url.removeprefix(SQLITE)).absolute()}"
+        path = _absolute(environment, "DIGITS_DATABASE_URL", url.removeprefix(SQLITE))
+        url = f"{SQLITE}{path}"
     return url
 
 
@@ -123,7 +126,7 @@ def _read_models_folder(environment: Mapping[str, str], home: Path) -> Path:
             "DIGITS_MODELS_URL: expected a folder or a file:// URL with an absolute path,"
             f" received a {parts.scheme}: URL"
         )
-    return _absolute("DIGITS_MODELS_URL", url)
+    return _absolute(environment, "DIGITS_MODELS_URL", url)
 
 
 def _read_api_token(environment: Mapping[str, str]) -> str | None:
@@ -160,11 +163,17 @@ def _read_number(
     raise InvalidParameterError(f"{name}: expected {expected} from 1 to {most}, received {text!r}")
 
 
-def _absolute(name: str, path: str) -> Path:
+def _absolute(environment: Mapping[str, str], name: str, path: str) -> Path:
     try:
         path.encode()  # the database and JSON hold UTF-8 only
-        return Path(path).expanduser().absolute()
+        found = Path(path).expanduser()
     except (RuntimeError, UnicodeEncodeError) as error:  # RuntimeError: ~nosuch/digits
         raise InvalidParameterError(
             f"{name}: expected a folder, received {path!r} ({error})"
         ) from error
+    if IN_A_WORKER in environment and not found.is_absolute():
+        raise InvalidParameterError(
+            f"{name}: expected an absolute path in the environment of a worker, whose runs start"
+            f" in another folder, received {path!r}; start the worker with {name}=$PWD/{path}"
+        )
+    return found.absolute()

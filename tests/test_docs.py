@@ -43,6 +43,22 @@ def test_the_readme_begins_with_the_two_commands():
     assert [command for command, _ in transcript()][:2] == ["make run", "make test"]
 
 
+def test_make_renews_the_environment_of_a_folder_that_was_moved(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "over there"
+    here.mkdir()
+    shutil.copy(PROJECT / "Makefile", here)
+    create = ["python3", "-m", "venv", "--without-pip", ".venv"]
+    subprocess.run(create, cwd=here, check=True)
+    subprocess.run(["make", "--silent", "help"], cwd=here, check=True, capture_output=True)
+    assert (here / ".venv").exists()
+
+    here.rename(there)
+    done = subprocess.run(["make", "help"], cwd=there, check=True, capture_output=True, text=True)
+
+    assert done.stdout.startswith("The folder was moved: making .venv anew.\n")
+    assert not (there / ".venv").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_commands_in_the_readme_print_the_output_below_them(tmp_path):

@@ -1,7 +1,10 @@
+import asyncio
 import gzip
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -345,3 +348,17 @@ def test_prefect_yaml_has_only_keys_that_prefect_knows():
     (nightly,) = config["deployments"]
     assert nightly["schedules"] == [{"cron": "0 2 * * *", "timezone": "UTC"}]
     assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+
+
+@pytest.mark.parametrize("cron", ["0 2 * * *", "30 2 * * *", "30 1 * * *"])
+@pytest.mark.parametrize("month", [3, 10])
+def test_a_schedule_runs_once_a_night_when_the_clock_changes(cron, month):
+    """The clock of Zurich changes on 29 March and on 25 October 2026, between 2 and 3."""
+    from prefect.server.schemas.schedules import CronSchedule
+    from prefect.types._datetime import create_datetime_instance
+
+    zone = ZoneInfo("Europe/Zurich")
+    first = 24 if month == 10 else 28
+    start = create_datetime_instance(datetime(2026, month, first, tzinfo=zone))
+    dates = asyncio.run(CronSchedule(cron=cron, timezone="Europe/Zurich").get_dates(3, start=start))
+    assert [date.day for date in dates] == [first, first + 1, first + 2]

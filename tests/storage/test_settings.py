@@ -36,6 +36,22 @@ def test_digits_home_moves_everything_and_may_start_with_a_tilde_or_be_relative(
         assert make_url(settings.database_url).database == str(tmp_path / "d" / "metrics.db")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DIGITS_HOME", "d"),
+        ("DIGITS_MODELS_URL", "d"),
+        ("DIGITS_DATABASE_URL", "sqlite:///d"),
+    ],
+)
+def test_a_worker_refuses_a_relative_path_because_its_runs_start_elsewhere(
+    name: str, value: str
+) -> None:
+    read_settings({name: value})
+    with pytest.raises(InvalidParameterError, match=f"received 'd'; start .* with {name}"):
+        read_settings({name: value, "PREFECT__FLOW_RUN_ID": "c0ffee"})
+
+
 @pytest.mark.parametrize("name", ["a b", "a#b", "50%", "é", "a&b=c", "a+b", "a@b:c"])
 def test_digits_home_may_contain_characters_with_a_meaning_in_urls(
     tmp_path: Path, name: str

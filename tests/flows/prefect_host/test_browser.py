@@ -14,6 +14,14 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+# The text of elements that reach beyond one around them, which hides or scrolls what is outside.
+CUT_OFF = """elements => elements.filter(element => {
+  for (let around = element; around; around = around.parentElement) {
+    const hides = getComputedStyle(around).overflowX !== "visible";
+    if (hides && around.scrollWidth > around.clientWidth + 1) return true;
+  }
+  return false;
+}).map(element => element.textContent)"""
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 
 
@@ -79,6 +87,10 @@ def test_run_report_leaderboard_and_deployment_show_the_rows_accuracy(
                 drawn = "images => images.map(image => image.naturalWidth)"
                 widths = page.locator("img[alt]").evaluate_all(drawn)
                 assert len([width for width in widths if width > 200]) == 3, widths
+                for width in (1920, 1280):
+                    page.set_viewport_size({"width": width, "height": 1600})
+                    page.screenshot(path=screenshots(tmp_path) / f"report-{width}.png")
+                    assert page.locator("td, li").evaluate_all(CUT_OFF) == []
             page.screenshot(path=screenshots(tmp_path) / f"{name}.png", full_page=True)
         browser.close()
     print(f"screenshots: {screenshots(tmp_path)}")
