@@ -137,11 +137,11 @@ def test_every_table_and_heading_of_the_report_has_blank_lines_around_it(reporte
 def test_the_report_says_where_the_run_comes_from_and_what_to_do(reported) -> None:
     text = reported(measured(evaluation(90, 0.12345)))
     assert "decisions so far: 1;" in text
-    assert "360 training images, 1,234 duplicates, `efefefefefef` |" in text
-    assert "| drift from the champion's data | pixels 0.123, labels none |" in text
-    assert "learning rate 0.001, seed 7 |" in text
-    assert "| code | none |" in text
-    assert "| libraries | python 3.11.7, keras 3.15.1 |" in text
+    assert "360 training images, 1,234 duplicates, `efefefefefef`\n" in text
+    assert "- **drift from the champion's data**: pixels 0.123, labels none\n" in text
+    assert "learning rate 0.001, seed 7\n" in text
+    assert "- **code**: none\n" in text
+    assert "- **libraries**: python 3.11.7, keras 3.15.1\n" in text
     assert text.endswith(
         "The champion stays. To repeat this run: `digits retrain --like 20260101-020000-abcdef`."
     )
@@ -248,7 +248,7 @@ def test_a_model_whose_loss_is_not_finite_is_reported_and_so_is_one_without_weig
 ) -> None:
     text = reported(measured(evaluation(90, float("nan"))), weights_digest=None)
     assert "- **failed** **finite**: test loss nan, test loss in Keras nan;" in text
-    assert "| weights | `` |" not in text
+    assert "**weights**: ``" not in text
 
 
 @pytest.mark.parametrize(
