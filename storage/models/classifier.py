@@ -31,6 +31,12 @@ class Classifier:
         from ai_edge_litert.interpreter import Interpreter
 
         self.version = version
+        if GOLDEN not in version.files:
+            raise DamagedModelError(
+                f"version {version.name}: expected {GOLDEN}, which early releases did not store;"
+                " move the folder of this name out of the model store, and the next run that"
+                " passes the gate becomes the champion"
+            )
         try:
             with drop_stderr_lines(NOTE):
                 self._model: Any = Interpreter(model_content=version.files[MODEL])
