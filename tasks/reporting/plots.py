@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tasks.scoring.values import Mistake
 
@@ -115,6 +116,8 @@ def _plain(axes: object) -> None:
 
 
 def _data_uri(figure: Figure) -> str:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", facecolor=PAPER)
+    """The figure in 64 colours, which take a third of the bytes."""
+    drawn, content = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", facecolor=PAPER)
+    Image.open(drawn).convert("RGB").quantize(64).save(content, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode("ascii")

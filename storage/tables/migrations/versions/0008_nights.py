@@ -1,7 +1,7 @@
 """The night of a run in the schedule's time zone; views compare runs of one test set only.
 
-Revision ID: 0007
-Revises: 0006
+Revision ID: 0008
+Revises: 0007
 """
 
 import sqlalchemy as sa
@@ -9,8 +9,8 @@ from alembic import op
 
 from storage.settings import night_of
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 LEADERBOARD = """
     SELECT dataset,
