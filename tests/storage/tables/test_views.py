@@ -102,7 +102,7 @@ def test_a_night_is_a_day_in_the_time_zone_of_the_schedule(tmp_path: Path) -> No
         environment = {**os.environ, "PYTHONPATH": str(project), "DIGITS_HOME": str(tmp_path)}
         subprocess.run([sys.executable, *arguments], check=True, cwd=project, env=environment)
 
-    python("-m", "alembic", "upgrade", "0006")  # before a run had a night
+    python("-m", "alembic", "upgrade", "0008")  # before a run had a night
     with closing(sqlite3.connect(tmp_path / "metrics.db")) as sql:
         times = ("27 00:30", "28 00:30", "29 00:30", "29 23:30", "30 23:30")
         with sql:

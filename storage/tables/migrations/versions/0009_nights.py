@@ -1,7 +1,7 @@
 """The night of a run in the schedule's time zone; views compare runs of one test set only.
 
-Revision ID: 0008
-Revises: 0007
+Revision ID: 0009
+Revises: 0008
 """
 
 import sqlalchemy as sa
@@ -9,8 +9,8 @@ from alembic import op
 
 from storage.settings import night_of
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 
 LEADERBOARD = """
     SELECT dataset,
