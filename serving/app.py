@@ -10,7 +10,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 
-from serving.api import public, router
+from serving.api import predictions, public, router
 from serving.bounds import JSON
 from serving.metrics import MetricsMiddleware
 from serving.proxies import KnownHosts, PathPrefix
@@ -51,8 +51,9 @@ def create_app(
         redoc_url=None,
     )
     app.state.service = service
-    app.include_router(public)
-    app.include_router(router)
+    # Routes are tried in this order, and /predict is called most.
+    for routes in (predictions, router, public):
+        app.include_router(routes)
     app.add_exception_handler(DigitsError, _digits_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     # Each one wraps those before it.
