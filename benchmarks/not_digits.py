@@ -1,13 +1,16 @@
 """Measure what a champion says of pictures without a digit: ``python -m benchmarks.not_digits``.
 
 Draws letters, scribbles and shapes, reads them as any picture and prints which share the champion
-answers surely, beside the share of the test digits that it calls unsure, and the expected
-calibration error. The rule was chosen with the pictures of ``pictures(choosing=True)``: other
-fonts, scribbles and shapes, and training images that the network had not been trained on.
+answers surely, and the AUROC: the share of pairs of a test digit and such a picture in which the
+rule finds the picture less like a digit. Beside it stand the share of the test digits that it calls
+unsure, and the expected calibration error. The rule was chosen with the pictures of
+``pictures(choosing=True)``: other fonts, scribbles and shapes, and training images that the network
+had not been trained on.
 """
 
 import argparse
 import string
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from serving.champion import load_champion
 from serving.normalise import find_digits
-from storage.errors import ImageError
+from storage.errors import DigitsError, ImageError
 from storage.models.store import open_store
 from storage.settings import read_settings
 from tasks.load import load
@@ -33,10 +36,12 @@ LIKE_DIGITS = "OoQDIliZzSsBbgq"
 Points = NDArray[np.float64]
 
 
-def letters(random: np.random.Generator, fonts: tuple[str, ...]) -> Iterator[Image.Image]:
-    """Letters that do not look like digits, in turns."""
+def letters(
+    random: np.random.Generator, fonts: tuple[str, ...], but: str = LIKE_DIGITS
+) -> Iterator[Image.Image]:
+    """Letters except some, at random."""
     folder = Path(get_data_path()) / "fonts" / "ttf"
-    chosen = [letter for letter in string.ascii_letters if letter not in LIKE_DIGITS]
+    chosen = [letter for letter in string.ascii_letters if letter not in but]
     while True:
         font = ImageFont.truetype(folder / f"{random.choice(fonts)}.ttf", 130)
         picture = Image.new("L", (SIDE, SIDE), 255)
@@ -110,10 +115,12 @@ def _drawn(strokes: list[Points], random: np.random.Generator) -> Image.Image:
 def pictures(*, choosing: bool = False) -> dict[str, Iterator[Image.Image]]:
     """Endless pictures of each kind; those to choose a rule with differ from those reported."""
     random = np.random.default_rng(1 if choosing else 2)
+    fonts = FONTS_TO_CHOOSE if choosing else FONTS
     return {
-        "letters": letters(random, FONTS_TO_CHOOSE if choosing else FONTS),
+        "letters": letters(random, fonts),
         "scribbles": scribbles(random, smooth=choosing),
         "shapes": polygons(random) if choosing else shapes(random),
+        "all 52 letters": letters(random, fonts, but=""),
     }
 
 
@@ -136,15 +143,34 @@ def main() -> None:
     parser.add_argument("--dataset", default="mnist", help="data with the test digits")
     parser.add_argument("--name", help="name of the champion [default: as the data's]")
     arguments = parser.parse_args()
-    data = load.fn(arguments.dataset)
-    name = arguments.name or Path(arguments.dataset).name
+    try:
+        report(arguments.dataset, arguments.name or Path(arguments.dataset).name)
+    except DigitsError as error:
+        sys.exit(f"python -m benchmarks.not_digits: {error}")
+
+
+def report(dataset: str, name: str) -> None:
+    """Print the table of the champion of a name."""
     classifier = load_champion(open_store(read_settings(), name)).classifier
+    data = load.fn(dataset)
     print(f"champion {classifier.version.name}, {classifier.version.manifest['architecture']}")
-    clean = classifier.unsure(data.test_images).mean()
+    digits = classifier.unsure_scores(data.test_images)
     error = calibration_error(classifier.probabilities(data.test_images), data.test_labels)
-    print(f"test digits unsure {clean:.2%}, expected calibration error {error:.2%}")
+    print(f"test digits unsure {(digits > 1).mean():.2%}, expected calibration error {error:.2%}")
     for kind, drawn in pictures().items():
-        print(f"{kind:10} answered surely {1 - classifier.unsure(read(drawn, COUNT)).mean():.1%}")
+        scores = classifier.unsure_scores(read(drawn, COUNT))
+        surely = (scores <= 1).mean()
+        print(f"{kind:14} answered surely {surely:6.1%}, AUROC {auroc(digits, scores):.3f}")
+
+
+def auroc(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
+    """The share of pairs whose second is larger than the first; half of those that are equal.
+
+    Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143, 1982.
+    """
+    ordered = np.sort(low)
+    smaller = np.searchsorted(ordered, high, "left") + np.searchsorted(ordered, high, "right")
+    return float(smaller.mean() / 2 / len(low))
 
 
 if __name__ == "__main__":

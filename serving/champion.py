@@ -40,8 +40,7 @@ class Champion:
             JSON values: digit, probability, runner_up, runner_up_probability and the ten
             probabilities, each in [0, 1]; and unsure, whether it may be no digit.
         """
-        answers = self.classifier.probabilities(image[None])
-        (probabilities,) = answers.tolist()
+        (probabilities,) = self.classifier.probabilities(image[None]).tolist()
         second, first = sorted(range(10), key=probabilities.__getitem__)[-2:]
         return {
             "digit": first,
@@ -49,7 +48,7 @@ class Champion:
             "runner_up": second,
             "runner_up_probability": probabilities[second],
             "probabilities": probabilities,
-            "unsure": bool(self.classifier.unsure(image[None], answers)[0]),
+            "unsure": self.classifier.unsure(image, first, probabilities[first]),
         }
 
 

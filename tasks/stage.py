@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -76,11 +78,7 @@ def stage(
         model.save(folder / "model.keras")
         raw = _with_raw_pixels(model)
         raw.export(folder / MODEL, format="litert", verbose=False)
-        rule = fit_rule(
-            dataset.train_images,
-            dataset.train_labels,
-            lambda some: np.asarray(raw.predict(some, batch_size=1000, verbose=0)),
-        )
+        rule = fit_rule(dataset.train_images, dataset.train_labels, partial(_answers, model))
         (folder / UNSURE).write_bytes(rule.content())
         probabilities = np.asarray(raw(images, training=False))
         scores = rule.scores(images, probabilities)
@@ -118,6 +116,12 @@ def weights_digest(model: keras.Model) -> str:
     Not of the file: saving the same weights twice gives different bytes.
     """
     return digest(*model.get_weights())
+
+
+def _answers(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    # The batches of the evaluation, for which the model is compiled already.
+    inputs = images.reshape(-1, 784) / np.float32(255)
+    return np.asarray(model.predict(inputs, batch_size=1000, verbose=0))
 
 
 def _with_raw_pixels(model: keras.Model) -> keras.Model:

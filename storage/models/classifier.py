@@ -1,9 +1,11 @@
 """A stored model, run by LiteRT without TensorFlow."""
 
 import io
+import logging
 import re
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ MODEL = "model.tflite"
 GOLDEN = "golden.npz"
 GOLDEN_TOLERANCE = 1e-4
 
+log = logging.getLogger("digits")
 NOTE = re.compile(rb"INFO: Created TensorFlow Lite XNNPACK delegate")
 
 
@@ -46,13 +49,20 @@ class Classifier:
             with np.load(io.BytesIO(version.files[GOLDEN]), allow_pickle=False) as golden:
                 self._golden = dict(golden)
             self._golden["images"], self._golden["probabilities"]
-            stored = version.files.get(UNSURE)  # earlier releases stored none
-            self._rule = read_rule(stored) if stored is not None else None
-        except (KeyError, ValueError, RuntimeError) as error:
+            # Earlier releases stored none.
+            self._rule = read_rule(version.files[UNSURE]) if UNSURE in version.files else None
+        except (KeyError, ValueError, RuntimeError, EOFError, BadZipFile) as error:
             raise DamagedModelError(
-                f"version {version.name}: expected {MODEL} and {GOLDEN} that LiteRT and"
-                f" NumPy can read, received: {str(error).partition(chr(10))[0]}"
+                f"version {version.name}: expected {MODEL} and {GOLDEN} (and {UNSURE}, if it"
+                f" has one) that LiteRT and NumPy can read, received:"
+                f" {str(error).partition(chr(10))[0]}"
             ) from error
+        if UNSURE in version.files and self._rule is None:
+            log.warning(
+                "version %s: its %s has the form of another release and is not used: no answer is"
+                " unsure until a newer version serves",
+                version.name, UNSURE,
+            )  # fmt: skip
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Predict some images.
@@ -79,23 +89,30 @@ class Classifier:
             ) from error
         return answers
 
-    def unsure(
-        self, images: NDArray[np.uint8], probabilities: NDArray[np.float32] | None = None
-    ) -> NDArray[np.bool_]:
-        """Tell which images may be no digit; none if the version has no rule.
+    def unsure(self, image: NDArray[np.uint8], digit: int, probability: float) -> bool:
+        """Tell whether an image may be no digit; never, if the version has no rule.
+
+        Args:
+            image: uint8, shape (28, 28); 0 is paper, 255 is ink.
+            digit: The most probable one.
+            probability: Of that digit.
+        """
+        if self._rule is None:
+            return False
+        return not self._rule.score(image, digit, probability) <= 1
+
+    def unsure_scores(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Score how unlike digits images are: above 1 is unsure. 0 if the version has no rule.
 
         Args:
             images: uint8, shape (n, 28, 28), n > 0; 0 is paper, 255 is ink.
-            probabilities: What ``probabilities`` returned for them, if known already.
 
         Returns:
-            bool, shape (n,).
+            float64, shape (n,).
         """
         if self._rule is None:
-            return np.zeros(len(images), dtype=np.bool_)
-        if probabilities is None:
-            probabilities = self.probabilities(images)
-        return ~(self._rule.scores(images, probabilities) <= 1)
+            return np.zeros(len(images))
+        return self._rule.scores(images, self.probabilities(images))
 
     def golden_difference(self) -> float:
         """Largest difference from what Keras and the rule answered before the model was stored.
