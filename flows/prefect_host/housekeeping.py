@@ -1,9 +1,18 @@
-"""What `digits up` does between runs: close dead runs and announce rollbacks."""
+"""What `digits up` does between runs: close and record dead runs, and announce rollbacks."""
 
 import logging
+from datetime import datetime
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events.schemas.events import Event, Resource
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
@@ -11,12 +20,14 @@ from prefect.states import Crashed
 from flows.prefect_host.automations import NO_HEARTBEAT
 from storage.errors import DatabaseError
 from storage.models.store import open_store, store_names
-from storage.records import Swap, SwapKind
+from storage.provenance import read_provenance
+from storage.records import Status, Swap, SwapKind
 from storage.recovery import close_dead_runs
 from storage.settings import Settings
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
 from tasks.announce import resource
+from tasks.data.sources import resolve_night
 
 log = logging.getLogger("digits")
 
@@ -40,14 +51,55 @@ def close_dead_flow_runs(settings: Settings) -> None:
         log.warning("could not mark dead runs as crashed in Prefect: %s", error)
 
 
-def runs_page(ui: str) -> str:
-    """URL of the deployment's page with its runs.
+def record_crashed_nights(settings: Settings, name: str, since: datetime) -> None:
+    """Write a row ``failed`` for each run that ended before it could open one itself.
+
+    Its code could not be imported, its folder is gone, or its parameters are wrong. Failures are
+    logged; the next call tries again.
+
+    Args:
+        settings: Where the table is.
+        name: Full name of the deployment.
+        since: Runs that ended earlier are left alone.
+    """
+    try:
+        runs = Runs(open_database(settings.database_url), settings.lease_s)
+        with get_client(sync_client=True) as client:
+            for run in _ended_badly(client, name, since):
+                if runs.of_flow_run(str(run.id)) is None:
+                    _record(runs, run, settings)
+    except Exception as error:  # noqa: BLE001 - must not stop `digits up`
+        log.warning("could not record the runs that ended before their first step: %s", error)
+
+
+def _ended_badly(client: SyncPrefectClient, name: str, since: datetime) -> list[FlowRun]:
+    bad = FlowRunFilterStateType(any_=[StateType.CRASHED, StateType.FAILED])
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[client.read_deployment_by_name(name).id]),
+            state=FlowRunFilterState(type=bad),
+            end_time=FlowRunFilterEndTime(after_=since),
+        )
+    )
+
+
+def _record(runs: Runs, run: FlowRun, settings: Settings) -> None:
+    recipe = resolve_night(settings, **run.parameters)
+    row = runs.open(recipe, **read_provenance(str(run.id)).columns())
+    message = run.state.message if run.state else None
+    reason = f"it ended before its first step: {message}; see the log of {run.name} in Prefect"
+    runs.close(row, Status.FAILED, reason)
+    log.warning("run %s failed: %s", row, reason)
+
+
+def runs_page(ui: str, name: str) -> str:
+    """URL of a deployment's page with its runs.
 
     Without the empty filter, Prefect's page hides runs in a state with a custom name such as
     Promoted (https://github.com/PrefectHQ/prefect/issues/16402).
     """
     with get_client(sync_client=True) as client:
-        deployment = client.read_deployment_by_name("retrain/nightly").id
+        deployment = client.read_deployment_by_name(name).id
     return f"{ui}/deployments/deployment/{deployment}?runs.flowRuns.state.name"
 
 

@@ -1,10 +1,13 @@
 """`digits up`: server, work pool, deployment and worker in one terminal, until Ctrl-C."""
 
+import math
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,15 +16,20 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.output.display import short_path
 from flows.prefect_host.address import active_profile, choose_url, environment_of
 from flows.prefect_host.automations import crash_without_heartbeat
-from flows.prefect_host.housekeeping import announce_rollbacks, close_dead_flow_runs, runs_page
-from flows.prefect_host.processes import prefect_process, run_prefect
+from flows.prefect_host.deployment import deploy
+from flows.prefect_host.housekeeping import (
+    announce_rollbacks,
+    close_dead_flow_runs,
+    record_crashed_nights,
+    runs_page,
+)
+from flows.prefect_host.processes import prefect_process
 from flows.prefect_host.server import check_login, is_healthy, wait_until_healthy
 from storage.errors import ServerError
 from storage.settings import Settings
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
 
-POOL = "digits"
 # A worker that exits sooner was not killed: it cannot run at all.
 SHORT_LIFE_S = 10
 # Ctrl-C, systemd, and a closed terminal.
@@ -59,25 +67,41 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
         check_login(api_url)
         stack.enter_context(active_profile(api_url, running))
         stack.enter_context(temporary_settings({PREFECT_API_URL: api_url}))
-        click.echo("Deploying retrain/nightly ...")
-        run_prefect(["work-pool", "create", POOL, "--type", "process", "--overwrite"], environment)
-        run_prefect(["--no-prompt", "deploy", "--all"], environment)
+        click.echo("Deploying ...")
+        name, pool = deploy(settings, environment)
         crash_without_heartbeat()
-        close_dead_flow_runs(settings)
-        click.echo(_welcome(api_url.removesuffix("/api")))
+        click.echo(_welcome(api_url.removesuffix("/api"), name))
         try:
-            _keep_a_worker(settings, environment, server)
+            _keep_a_worker(pool, environment, server, _housekeeping(settings, name))
         except KeyboardInterrupt:
             click.echo("Stopping ...")
 
 
-def _keep_a_worker(settings: Settings, environment: dict[str, str], server: Process | None) -> None:
+def _housekeeping(settings: Settings, name: str) -> Callable[[], None]:
+    """A function that does the housekeeping; it is called again and again."""
+    since, seen = datetime.now(UTC), dict[str, int]()
+    last = -math.inf
+
+    def tidy() -> None:
+        nonlocal last
+        if time.monotonic() - last > min(settings.lease_s / 2, 60):
+            close_dead_flow_runs(settings)
+            record_crashed_nights(settings, name, since)
+            announce_rollbacks(settings, seen)
+            last = time.monotonic()
+
+    return tidy
+
+
+def _keep_a_worker(
+    pool: str, environment: dict[str, str], server: Process | None, tidy: Callable[[], None]
+) -> None:
     """Run a worker; restart it when it exits, unless it exits at once."""
-    arguments = ["worker", "start", "--pool", POOL, "--install-policy", "never"]
+    arguments = ["worker", "start", "--pool", pool, "--install-policy", "never"]
     while True:
         started = time.monotonic()
         with prefect_process(arguments, environment, None) as worker:
-            _watch(settings, worker, server)
+            _watch(worker, server, tidy)
         if time.monotonic() - started < SHORT_LIFE_S:
             raise ServerError(
                 f"expected the worker to run until Ctrl-C, but it exited with code"
@@ -86,21 +110,16 @@ def _keep_a_worker(settings: Settings, environment: dict[str, str], server: Proc
         click.echo(f"The worker exited with code {worker.returncode}: starting another one.")
 
 
-def _watch(settings: Settings, worker: Process, server: Process | None) -> None:
+def _watch(worker: Process, server: Process | None, tidy: Callable[[], None]) -> None:
     """Do the housekeeping until the worker exits."""
-    last, seen = time.monotonic(), dict[str, int]()
-    announce_rollbacks(settings, seen)
     while worker.poll() is None:
         if server is not None and server.poll() is not None:
             raise ServerError(
                 f"expected the Prefect server to run until Ctrl-C, but it exited with code"
                 f" {server.returncode}; start `digits up` again"
             )
+        tidy()
         time.sleep(0.5)
-        if time.monotonic() - last > min(settings.lease_s / 2, 60):
-            close_dead_flow_runs(settings)
-            announce_rollbacks(settings, seen)
-            last = time.monotonic()
 
 
 def _log_file(settings: Settings) -> Path:
@@ -121,13 +140,13 @@ def _interrupt_once(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _welcome(ui: str) -> str:
+def _welcome(ui: str, name: str) -> str:
     command = short_path(Path(sys.executable).with_name("prefect"))
     return f"""
   UI        {ui}
-  nights    {runs_page(ui)}
+  nights    {runs_page(ui, name)}
   schedule  see prefect.yaml
-  run now   {command} deployment run retrain/nightly --watch
-  try out   {command} deployment run retrain/nightly -p dataset=mnist-5k -p epochs=3 --watch
+  run now   {command} deployment run {name} --watch
+  try out   {command} deployment run {name} -p dataset=mnist-5k -p epochs=3 --watch
   stop      Ctrl-C
 """

@@ -17,8 +17,9 @@ NOTE = re.compile(rb"WARNING: All log messages before absl|I\d{4} [\d:.]+ +\d+ \
 
 # Whatever another project has set: Keras' backend, and Matplotlib's, which may not be installed.
 NEEDED = {"KERAS_BACKEND": "tensorflow", "MPLBACKEND": "agg"}
-# They would shorten the training, or change what a layer is.
-UNWANTED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED")
+# They would shorten the training, or change what a layer is; at a flag that it does not know, such
+# as one of JAX, TensorFlow ends the process.
+UNWANTED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED", "XLA_FLAGS")
 
 
 @cache

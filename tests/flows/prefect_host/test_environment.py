@@ -85,6 +85,7 @@ def test_a_night_in_the_environment_of_other_projects_trains_the_same_weights(
         "ALL_PROXY": "socks5://127.0.0.1:9", "SSL_CERT_FILE": "/nowhere/ca.pem",
         "KERAS_HOME": str(keras), "KERAS_BACKEND": "torch", "KERAS_MAX_EPOCHS": "1",
         "MPLBACKEND": "nonsense", "PYTHONWARNINGS": "error",
+        "XLA_FLAGS": "--xla_flag_of_jax=1",
     }  # fmt: skip
     recipe = {"dataset": "mnist-5k", "epochs": 2, "seed": 5, "min_accuracy": 0.5, "min_recall": 0}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in recipe.items()]
