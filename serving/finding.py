@@ -129,7 +129,7 @@ def _one_pen(digits: list[Piece], ink: Grey) -> list[Piece]:
 
 
 def _one_line(digits: list[Piece]) -> list[Piece]:
-    """The digits beside the largest one; what is far away and small is none.
+    """The digits beside the largest one; what is small, and far from all that are large, is none.
 
     Raises:
         ImageError: If there are digits above or below it, too.
@@ -144,8 +144,9 @@ def _one_line(digits: list[Piece]) -> list[Piece]:
         raise ImageError(
             "expected digits on one line, found more lines; crop the picture to one line"
         )
+    large = [piece for piece in line if piece.height > 0.5 * main.height]
     return [
         piece
         for piece in line
-        if piece.height > 0.5 * main.height or _distance(main, piece) < 0.9 * main.height
+        if any(piece is one or _distance(piece, one) < 0.9 * main.height for one in large)
     ]
