@@ -68,7 +68,7 @@ def retrain(
         outcome = None
         while outcome is None:  # once, and again if the champion changes in the meantime
             measurements = run.note(compare(store, candidate, data, evaluation, recipe))
-            decision = run.note(gate(measurements, recipe))
+            decision = run.note(gate(measurements, run.accepting(data)))
             outcome = promote(store, candidate, measurements.compared_with, decision)
         run.close(outcome)
         with best_effort("the report"):

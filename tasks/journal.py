@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from prefect.client.schemas.objects import State
@@ -23,6 +24,7 @@ from storage.tables.promotions import Promotions
 from storage.tables.runs import Runs
 from storage.tables.schema import Correction, Run
 from tasks.corrections import Corrected
+from tasks.data.dataset import Dataset
 from tasks.hold import Held
 from tasks.reporting import best_effort
 from tasks.scoring.values import Measurements
@@ -111,6 +113,18 @@ class Journal:
     def newest_rows(self, limit: int) -> Sequence[Run]:
         """Read the newest rows kept under the same name, newest first."""
         return self._runs.newest(limit, name=self._recipe.name)
+
+    def accepting(self, data: Dataset) -> Recipe:
+        """The recipe; a change that a person accepted stays accepted.
+
+        That is, for the same data, until the champion changes: a rollback takes it back.
+        """
+        recipe = self._recipe
+        with suppress(ModelStoreError):
+            swaps = self.store.history().swaps
+            if swaps and self._runs.accepted(recipe.name, data.digest, swaps[-1].swapped_at):
+                return replace(recipe, accept_change=True)
+        return recipe
 
     def corrections(self) -> Sequence[Correction] | None:
         """Read the corrections to learn from; None unless the recipe asks for them."""

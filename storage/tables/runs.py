@@ -165,6 +165,24 @@ class Runs:
         with reading(self._engine) as session:
             return session.scalars(rows).all()
 
+    def accepted(self, name: str, data_digest: str, since: datetime) -> bool:
+        """Whether a person accepted a change for a run on this data that was rejected all the same.
+
+        Args:
+            name: Kept under this name.
+            data_digest: SHA-256 of its images and labels.
+            since: Only runs started then or later; aware.
+        """
+        rows = select(Run.run_id).where(
+            Run.dataset == name,
+            Run.started_at >= since,
+            Run.data_digest == data_digest,
+            Run.accept_change.is_(True),
+            Run.status == Status.REJECTED,
+        )
+        with reading(self._engine) as session:
+            return session.scalars(rows.limit(1)).first() is not None
+
     def names(self) -> Sequence[str]:
         """Read the names under which there are runs, in order."""
         with reading(self._engine) as session:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from storage.errors import DatabaseError, InvalidDataError, ModelStoreError
@@ -18,6 +19,7 @@ from storage.provenance import Provenance
 from storage.recipe import Recipe
 from storage.records import Decision, Evaluation, Outcome, Rule, Status
 from storage.settings import Settings
+from tasks.data.dataset import Dataset
 from tasks.journal import Journal, journal, state_of
 from tasks.promote import promote
 from tasks.scoring.values import Measurements, Score
@@ -328,3 +330,26 @@ def test_a_pointer_that_cannot_be_swapped_is_an_error_and_the_champion_stays(
         carry_out(run, Candidate(run.id, "ab" * 32, "ab" * 32), YES)  # it staged nothing
     assert run.store.champion() == champion
     assert run.outcome is None
+
+
+def test_a_change_that_a_person_accepted_stays_accepted_until_the_champion_changes(
+    recipe: Recipe, settings: Settings
+) -> None:
+    images, labels = np.zeros((10, 28, 28), np.uint8), np.arange(10, dtype=np.uint8)
+    data = Dataset(images, labels, images, labels, digest="da" * 32)
+
+    def night(decision: Decision, **accepted: bool) -> bool:
+        """Whether a run on the data starts from an accepted change; then it ends like this."""
+        with journal(replace(recipe, **accepted), settings) as run:
+            run.note(data)
+            before = run.accepting(data).accept_change
+            assert not run.accepting(replace(data, digest="db" * 32)).accept_change or accepted
+            carry_out(run, stage_small(run), decision)
+        return before
+
+    assert not night(YES)
+    assert not night(NO)
+    assert night(NO, accept_change=True), "the run itself"
+    assert night(NO), "the same data"
+    assert night(YES)
+    assert not night(NO), "another champion"
