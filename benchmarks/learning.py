@@ -25,14 +25,14 @@ from storage.models.store import open_store
 from storage.settings import read_settings
 from tasks.data.idx import read_images, read_labels
 
-SLANT = np.tan(np.radians(25))
 CORRECTIONS = 300
 NIGHTS = 7
 
 
-def slanted(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lean images to the left, around their middle, as few people write."""
-    matrix = (1, -SLANT, 14 * SLANT, 0, 1, 0)
+def slanted(images: NDArray[np.uint8], degrees: float = 25) -> NDArray[np.uint8]:
+    """Lean images to the left, around their middle, as few people write; below 0 to the right."""
+    slant = np.tan(np.radians(degrees))
+    matrix = (1, -slant, 14 * slant, 0, 1, 0)
     leaning = [
         Image.fromarray(image).transform((28, 28), Image.Transform.AFFINE, matrix,
                                          Image.Resampling.BICUBIC)
