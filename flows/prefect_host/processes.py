@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import psutil
 from flows.prefect_host.server import STOP_TIMEOUT_S
 from storage.errors import ServerError
 from storage.settings import PROJECT
+
+LOG_BYTES = 10_000_000
 
 
 def run_prefect(arguments: list[str], environment: dict[str, str]) -> None:
@@ -43,8 +46,11 @@ def run_prefect(arguments: list[str], environment: dict[str, str]) -> None:
 def prefect_process(
     arguments: list[str], environment: dict[str, str], log: Path | None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Prefect command in the background; stop it and its children on exit."""
-    with log.open("wb") if log else nullcontext() as output:
+    """Run a Prefect command in the background; stop it and its children on exit.
+
+    Its output is appended to ``log``, or goes to the terminal.
+    """
+    with log.open("ab") if log else nullcontext() as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "prefect", *arguments],
             cwd=PROJECT,
@@ -59,6 +65,16 @@ def prefect_process(
             yield process
         finally:
             _stop(process)
+
+
+def rotate(log: Path) -> None:
+    """Move what a log holds to ``NAME.log.1`` once it exceeds LOG_BYTES.
+
+    Its writer appends, so it goes on at the start of the emptied file.
+    """
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        shutil.copyfile(log, log.with_suffix(".log.1"))
+        os.truncate(log, 0)
 
 
 def _exit_with_parent() -> None:

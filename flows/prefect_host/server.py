@@ -1,6 +1,7 @@
 """Which Prefect server a command uses, and how to wait for it."""
 
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -44,9 +45,19 @@ def wait_until_healthy(api_url: str, server: subprocess.Popen[Any], log_file: Pa
             server.kill()
             raise ServerError(
                 f"expected the Prefect server to answer within {START_TIMEOUT_S} s, but it exited"
-                f" or did not answer; see {log_file}"
+                f" or did not answer{_last_error(log_file)}; see {log_file}"
             )
         time.sleep(0.1)
+
+
+def _last_error(log_file: Path) -> str:
+    lines = log_file.read_text(errors="replace").splitlines()[-100:]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    if not errors:
+        return ""
+    newer = "Can't locate revision" in errors[-1]
+    hint = f" (a newer Prefect has used the database in {PREFECT_HOME.value()})" if newer else ""
+    return f": {errors[-1]}{hint}"
 
 
 def check_login(api_url: str) -> None:

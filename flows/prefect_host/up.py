@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from flows.prefect_host.housekeeping import (
     record_crashed_nights,
     runs_page,
 )
-from flows.prefect_host.processes import prefect_process
+from flows.prefect_host.processes import prefect_process, rotate
 from flows.prefect_host.server import check_login, is_healthy, wait_until_healthy
 from storage.errors import ServerError
 from storage.settings import Settings
@@ -72,12 +72,12 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
         crash_without_heartbeat()
         click.echo(_welcome(api_url.removesuffix("/api"), name))
         try:
-            _keep_a_worker(pool, environment, server, _housekeeping(settings, name))
+            _keep_a_worker(pool, environment, server, _housekeeping(settings, name, log))
         except KeyboardInterrupt:
             click.echo("Stopping ...")
 
 
-def _housekeeping(settings: Settings, name: str) -> Callable[[], None]:
+def _housekeeping(settings: Settings, name: str, log: Path) -> Callable[[], None]:
     """A function that does the housekeeping; it is called again and again."""
     since, seen = datetime.now(UTC), dict[str, int]()
     last = -math.inf
@@ -88,6 +88,8 @@ def _housekeeping(settings: Settings, name: str) -> Callable[[], None]:
             close_dead_flow_runs(settings)
             record_crashed_nights(settings, name, since)
             announce_rollbacks(settings, seen)
+            with suppress(OSError):
+                rotate(log)
             last = time.monotonic()
 
     return tidy
@@ -126,6 +128,7 @@ def _log_file(settings: Settings) -> Path:
     folder = settings.home / "logs"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        rotate(folder / "server.log")
     except OSError as error:
         raise ServerError(
             f"expected to write the server's log to {folder}, received: {error}; check DIGITS_HOME"
