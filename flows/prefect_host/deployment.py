@@ -142,4 +142,4 @@ def _form(entrypoint: str, environment: dict[str, str]) -> dict[str, Any]:
     if done.returncode != 0:
         raise ServerError(f"expected to import {entrypoint}, received:\n{done.stderr}")
     form: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return form
+    return {name: value for name, value in form.items() if value}  # as `prefect deploy` sends it

@@ -4,6 +4,7 @@ import logging
 from datetime import datetime
 from uuid import UUID
 
+from filelock import FileLock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -64,7 +65,9 @@ def record_crashed_nights(settings: Settings, name: str, since: datetime) -> Non
     """
     try:
         runs = Runs(open_database(settings.database_url), settings.lease_s)
-        with get_client(sync_client=True) as client:
+        # Another `digits up` of this installation does the same.
+        lock = FileLock(settings.home / ".housekeeping.lock")
+        with lock, get_client(sync_client=True) as client:
             for run in _ended_badly(client, name, since):
                 if runs.of_flow_run(str(run.id)) is None:
                     _record(runs, run, settings)

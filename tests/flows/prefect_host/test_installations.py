@@ -86,6 +86,8 @@ def test_what_a_person_set_survives_a_restart_and_each_difference_is_printed(
     again = started("up", "--port", str(free_port), **usual)
     again.wait_for("started!")
 
+    assert "->" not in again.output, "nothing was changed"
+    assert "updated" not in again.output
     for line in (
         "  work pool digits is paused: no night starts until it is resumed",
         "  nightly is paused: no night starts until it is resumed",
