@@ -11,7 +11,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.settings import PREFECT_API_URL
 
-from flows.prefect_host.server import check_login, is_healthy
+from flows.prefect_host.server import check_server, is_healthy
 from storage.errors import ServerError
 
 HEARTBEAT_S = 30
@@ -58,7 +58,7 @@ def send_to(url: str) -> None:
         raise ServerError(
             "expected a Prefect server that answers, received none; start `digits up` first"
         )
-    check_login(server)
+    check_server(server)
     webhook = Webhook(method="POST", url=url, headers={"Content-Type": "application/json"})
     block = webhook.save("digits-notify", overwrite=True)
     _create_once(

@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import prefect
 from filelock import FileLock
+from packaging.version import Version
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
@@ -60,15 +62,15 @@ def _last_error(log_file: Path) -> str:
     return f": {errors[-1]}{hint}"
 
 
-def check_login(api_url: str) -> None:
-    """Make a request that needs the login, if the server has one.
+def check_server(api_url: str) -> None:
+    """Ask the server its version, which needs the login, if it has one.
 
     Raises:
-        ServerError: If the server refuses it.
+        ServerError: If the server refuses the login, or is of another version than this client.
     """
     try:
         with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
-            client.request("GET", "/admin/version")
+            found = client.request("GET", "/admin/version").json()
     except PrefectHTTPStatusError as error:
         if error.response.status_code not in {401, 403}:
             raise
@@ -77,6 +79,14 @@ def check_login(api_url: str) -> None:
             f" {api_url}, which refused the request; set it to the server's"
             " PREFECT_SERVER_API_AUTH_STRING"
         ) from error
+    # A server of a later minor version understands this client; an earlier one need not.
+    ours, theirs = Version(prefect.__version__).release, Version(found).release
+    if theirs[0] != ours[0] or theirs[1] < ours[1]:
+        raise ServerError(
+            f"expected a Prefect server of version {ours[0]}.{ours[1]} or later {ours[0]}.x at"
+            f" {api_url}, received {found}; upgrade it, or choose another with --port or"
+            " PREFECT_API_URL"
+        )
 
 
 def answers(api_url: str) -> bool:
@@ -107,7 +117,7 @@ def server_for_a_run() -> Iterator[bool]:
     """
     configured = PREFECT_API_URL.value()
     if configured and answers(configured):
-        check_login(configured)
+        check_server(configured)
         log.info("Prefect server at %s", configured)
         yield False
         return

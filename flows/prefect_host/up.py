@@ -24,7 +24,7 @@ from flows.prefect_host.housekeeping import (
     runs_page,
 )
 from flows.prefect_host.processes import prefect_process, rotate
-from flows.prefect_host.server import check_login, is_healthy, wait_until_healthy
+from flows.prefect_host.server import check_server, is_healthy, wait_until_healthy
 from storage.errors import ServerError
 from storage.settings import Settings
 from storage.tables.database import open_database
@@ -64,7 +64,7 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
             click.echo("Starting the Prefect server ...")
             server = stack.enter_context(prefect_process(["server", "start"], environment, log))
             wait_until_healthy(api_url, server, log)
-        check_login(api_url)
+        check_server(api_url)
         stack.enter_context(active_profile(api_url, running))
         stack.enter_context(temporary_settings({PREFECT_API_URL: api_url}))
         click.echo("Deploying ...")

@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -34,6 +36,34 @@ def test_a_log_is_rotated_above_10_mb_while_its_writer_goes_on(tmp_path: Path) -
     finally:
         writer.kill()
         writer.wait()
+
+
+class OldServer(BaseHTTPRequestHandler):
+    """Stands in for a Prefect 2 server, which cannot be installed beside Prefect 3."""
+
+    def do_GET(self) -> None:
+        answers = {"/api/health": b"true", "/api/admin/version": b'"2.20.4"'}
+        self.send_response(200 if self.path in answers else 404)
+        self.end_headers()
+        self.wfile.write(answers.get(self.path, b""))
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.mark.parametrize("command", [["retrain", "--dataset", "mnist-5k"], ["up"]])
+def test_a_server_of_another_version_is_one_line(digits, command) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), OldServer) as server:
+        Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        done = digits(*command, PREFECT_API_URL=url)
+        server.shutdown()
+
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "Prefect server of version" in line]
+    assert line.startswith("Error: expected a Prefect server of version 3.")
+    assert f" at {url}, received 2.20.4; upgrade it" in line
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
