@@ -46,6 +46,7 @@ def retrain(
     accept_change: parameters.AcceptChange = Recipe.accept_change,
     corrections: parameters.Corrections = Recipe.corrections,
     corrections_share: parameters.CorrectionsShare = Recipe.corrections_share,
+    max_hours: parameters.MaxHours = Recipe.max_hours,
 ) -> State[None]:
     """Train a challenger, and promote it if it passes the gate."""
     settings = read_settings()

@@ -165,6 +165,12 @@ CorrectionsShare = Annotated[
     Help("Largest share of an epoch's images that may be corrections."),
 ]
 
+MaxHours = Annotated[
+    float,
+    Interval(ge=0.001, le=168),
+    Help("Hours until the run ends as failed; a step other than training may take a quarter."),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -190,6 +196,7 @@ class Recipe:
     accept_change: AcceptChange = False
     corrections: Corrections = False
     corrections_share: CorrectionsShare = 0.1
+    max_hours: MaxHours = 8
 
     def __post_init__(self) -> None:
         for parameter in parameters():

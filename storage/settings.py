@@ -20,6 +20,7 @@ from storage.errors import InvalidParameterError
 SQLITE = "sqlite:///"
 HOST = r"[\w.-]+|\[[\da-f:.]+\]"
 """A host's name or address as a URL has it, in lower case."""
+LONGEST_LEASE_S = 86400
 ORIGIN = rf"https?://({HOST})(:\d+)?"
 PROJECT = Path(__file__).resolve().parents[1]
 IN_A_WORKER = "PREFECT__FLOW_RUN_ID"
@@ -67,7 +68,9 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         home=home,
         database_url=_read_database_url(environment, home),
         models=_read_models_folder(environment, home),
-        lease_s=_read_number(environment, "DIGITS_LEASE_S", 120.0, "a number of seconds", 86400),
+        lease_s=_read_number(
+            environment, "DIGITS_LEASE_S", 120.0, "a number of seconds", LONGEST_LEASE_S
+        ),
         keep_versions=_read_number(environment, "DIGITS_KEEP_VERSIONS", 10, "a whole number", 1000),
         api_token=_read_api_token(environment),
         allowed_hosts=_read_names(environment, "DIGITS_ALLOWED_HOSTS", HOST, "digits.example.com"),

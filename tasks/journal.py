@@ -3,15 +3,19 @@
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Protocol, TypeVar
+from uuid import UUID
 
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from storage.errors import DatabaseError, DigitsError, ModelStoreError, RunClosedError
+from storage.lives import sign_of_life
 from storage.models.store import open_store
 from storage.provenance import Provenance, read_provenance
 from storage.recipe import Recipe
@@ -26,6 +30,7 @@ from storage.tables.schema import Correction, Run
 from tasks.corrections import Corrected
 from tasks.data.dataset import Dataset
 from tasks.hold import Held
+from tasks.limits import TimeLimitError, time_limit
 from tasks.reporting import best_effort
 from tasks.scoring.values import Measurements
 from tasks.train import LearningCurve
@@ -142,8 +147,8 @@ class Journal:
 def journal(recipe: Recipe, settings: Settings) -> Iterator[Journal]:
     """Open the run's row, keep its lease alive, and close it whatever happens.
 
-    A DigitsError ends here: the row and the run's state carry its message. Any other exception
-    is written to the row and raised again.
+    A DigitsError and the end of the recipe's time end here: the row and the run's state carry the
+    message. Any other exception is written to the row and raised again.
 
     Raises:
         DatabaseError: If the row cannot be opened.
@@ -151,9 +156,12 @@ def journal(recipe: Recipe, settings: Settings) -> Iterator[Journal]:
     run = Journal(recipe, settings, read_provenance(flow_run.id))
     ended = threading.Event()
     threading.Thread(target=_keep_lease, args=(run, ended, settings.lease_s), daemon=True).start()
+    alive = ExitStack()
+    alive.enter_context(sign_of_life(settings.home, run.id))
     try:
-        yield run
-    except DigitsError as error:
+        with time_limit(recipe.max_hours, partial(_give_up, run)):
+            yield run
+    except (DigitsError, TimeLimitError) as error:
         _close(run, Outcome(Status.FAILED, str(error)))
     except Exception as error:
         first_line = str(error).partition("\n")[0]
@@ -165,6 +173,7 @@ def journal(recipe: Recipe, settings: Settings) -> Iterator[Journal]:
     finally:
         ended.set()
         run.store.discard(run.id)
+        alive.close()
 
 
 def state_of(outcome: Outcome | None) -> State[None]:
@@ -188,6 +197,18 @@ def _close(run: Journal, outcome: Outcome) -> None:
         # Another process closed it as lost, or the database is gone: only the state can say why.
         log.warning("%s", error)
         run.outcome = Outcome(Status.FAILED, outcome.reason)
+
+
+def _give_up(run: Journal, reason: str) -> None:
+    """Close a run whose thread hangs, in the table and in Prefect; its process is about to end."""
+    with suppress(ModelStoreError):
+        run.store.give_up(run.id)  # it promotes nothing, even if it wakes up now
+    _close(run, Outcome(Status.FAILED, reason))
+    run.store.discard(run.id)
+    if run.provenance.flow_run_id:
+        with best_effort("the end of the flow run"), get_client(sync_client=True) as client:
+            state: State[None] = Failed(message=reason)
+            client.set_flow_run_state(UUID(run.provenance.flow_run_id), state, force=True)
 
 
 def _keep_lease(run: Journal, ended: threading.Event, lease_s: float) -> None:

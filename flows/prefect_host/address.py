@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, load_profiles, save_profiles
 
-from flows.prefect_host.automations import HEARTBEAT_S
 from flows.prefect_host.server import answers
 from storage.errors import ServerError
 from storage.settings import PROJECT, Settings
@@ -50,7 +49,6 @@ def environment_of(settings: Settings, api_url: str) -> dict[str, str]:
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
         # Absolute, because runs start in the project's folder.
         "DIGITS_HOME": str(settings.home),
         "DIGITS_DATABASE_URL": settings.database_url,

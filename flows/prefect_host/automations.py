@@ -1,23 +1,18 @@
 """The Prefect automations: crashed runs are closed, and a message reports a bad night."""
 
-from datetime import timedelta
 from typing import Any
 
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
-from prefect.events.actions import CallWebhook, ChangeFlowRunState
+from prefect.events.actions import CallWebhook
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
 from prefect.settings import PREFECT_API_URL
 
 from flows.prefect_host.server import check_server, is_healthy
 from storage.errors import ServerError
 
-HEARTBEAT_S = 30
-"""Seconds between a run's heartbeats; Prefect allows nothing shorter."""
-NO_HEARTBEAT = "no heartbeat: the process died"
-EVENTS = {"model.rejected", "prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
+SKIPPED = "model.night-skipped"
+EVENTS = {"model.rejected", SKIPPED, "prefect.flow-run.Failed", "prefect.flow-run.Crashed"}
 # The format of Slack, Mattermost and others. Prefect fills in the braces; tojson quotes.
 BODY = (
     '{"text": {{ ("digits: " ~ event.event ~ " " ~ event.resource.name ~ " "'
@@ -25,23 +20,12 @@ BODY = (
 )
 
 
-def crash_without_heartbeat() -> None:
-    """Have the server mark runs without a heartbeat as crashed."""
-    _create_once(
-        name="digits: a run whose heartbeat stopped has crashed",
-        description="Created by `digits up`. Frees the slot of a run that was killed.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            # Any other event of the run resets it: a heartbeat, or its final state.
-            expect={"prefect.flow-run.*"},
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=3 * HEARTBEAT_S),
-        ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=NO_HEARTBEAT)],
-    )
+def drop_heartbeat_automation() -> None:
+    """Delete an automation of earlier releases: it called a process dead that was only stopped."""
+    name = "digits: a run whose heartbeat stopped has crashed"
+    with get_client(sync_client=True) as client:
+        for automation in client.read_automations_by_name(name):
+            client.delete_automation(automation.id)
 
 
 def send_to(url: str) -> None:
@@ -70,6 +54,13 @@ def send_to(url: str) -> None:
 
 
 def _create_once(name: str, **automation: Any) -> None:
+    """Create an automation, or update that of an earlier release; a disabled one stays so."""
     with get_client(sync_client=True) as client:
-        if not client.read_automations_by_name(name):
-            client.create_automation(AutomationCore(name=name, **automation))
+        found = client.read_automations_by_name(name)
+        enabled = found[0].enabled if found else True
+        wanted = AutomationCore(name=name, enabled=enabled, **automation)
+        if found:
+            body, one = wanted.model_dump(mode="json"), {"id": found[0].id}
+            client.request("PUT", "/automations/{id}", path_params=one, json=body)
+        else:
+            client.create_automation(wanted)

@@ -17,6 +17,8 @@ from storage.errors import ServerError
 from storage.settings import PROJECT
 
 LOG_BYTES = 10_000_000
+# Some of Prefect's commands ask a server on the internet; it may stall.
+COMMAND_TIMEOUT_S = 300
 
 
 def run_prefect(arguments: list[str], environment: dict[str, str]) -> None:
@@ -25,17 +27,24 @@ def run_prefect(arguments: list[str], environment: dict[str, str]) -> None:
     Raises:
         ServerError: If it fails; the message contains its output.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *arguments],
-        check=False,
-        cwd=PROJECT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            check=False,
+            cwd=PROJECT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            timeout=COMMAND_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServerError(
+            f"expected `prefect {' '.join(arguments)}` to end within {COMMAND_TIMEOUT_S} s, but"
+            " it waits for something, perhaps a proxy; look at the server's log"
+        ) from error
     if done.returncode != 0:
         raise ServerError(
             f"expected `prefect {' '.join(arguments)}` to succeed, received:\n{done.stdout}"

@@ -15,12 +15,13 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.output.display import short_path
 from flows.prefect_host.address import active_profile, choose_url, environment_of
-from flows.prefect_host.automations import crash_without_heartbeat
+from flows.prefect_host.automations import drop_heartbeat_automation
 from flows.prefect_host.deployment import deploy
 from flows.prefect_host.housekeeping import (
     announce_rollbacks,
     close_dead_flow_runs,
     record_crashed_nights,
+    record_skipped_nights,
     runs_page,
 )
 from flows.prefect_host.processes import prefect_process, rotate
@@ -69,7 +70,7 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
         stack.enter_context(temporary_settings({PREFECT_API_URL: api_url}))
         click.echo("Deploying ...")
         name, pool = deploy(settings, environment)
-        crash_without_heartbeat()
+        drop_heartbeat_automation()
         click.echo(_welcome(api_url.removesuffix("/api"), name))
         try:
             _keep_a_worker(pool, environment, server, _housekeeping(settings, name, log))
@@ -87,6 +88,7 @@ def _housekeeping(settings: Settings, name: str, log: Path) -> Callable[[], None
         if time.monotonic() - last > min(settings.lease_s / 2, 60):
             close_dead_flow_runs(settings)
             record_crashed_nights(settings, name, since)
+            record_skipped_nights(settings, name, since)
             announce_rollbacks(settings, seen)
             with suppress(OSError):
                 rotate(log)

@@ -106,14 +106,21 @@ class Runs:
                 )
                 session.merge(metric)
 
-    def close_expired(self, run_id: str, status: Status, reason: str, **values: Any) -> bool:
+    def close_dead(self, run: Run, status: Status, reason: str, **values: Any) -> bool:
         """Give the row of a dead run its final status.
 
+        Args:
+            run: The row as it was when the run was found dead.
+            status: A terminal one.
+            reason: Why, in words.
+            **values: Other columns.
+
         Returns:
-            False if the run is not dead: it renewed its lease, or another process closed it.
+            False if it has changed since: the run renewed its lease, or another process closed it.
         """
+        same = (Run.status == Status.RUNNING) & (Run.lease_expires_at == run.lease_expires_at)
         values |= {"status": status, "reason": reason, "finished_at": datetime.now(UTC)}
-        return self._update(run_id, _has_expired(), values)
+        return self._update(run.run_id, same, values)
 
     def get(self, run_id: str) -> Run:
         """Read one row.
@@ -188,10 +195,10 @@ class Runs:
         with reading(self._engine) as session:
             return session.scalars(select(Run.dataset).distinct().order_by(Run.dataset)).all()
 
-    def expired(self) -> Sequence[Run]:
-        """Read the rows of dead runs: still running, with an expired lease."""
+    def running(self) -> Sequence[Run]:
+        """Read the rows without a final status."""
         with reading(self._engine) as session:
-            return session.scalars(select(Run).where(_has_expired())).all()
+            return session.scalars(select(Run).where(Run.status == Status.RUNNING)).all()
 
     def epochs_of(self, run_id: str) -> Sequence[EpochRow]:
         """Read a learning curve, first epoch first."""
@@ -208,15 +215,9 @@ class Runs:
     def _write(self, run_id: str, **values: Any) -> None:
         if not self._update(run_id, Run.status == Status.RUNNING, values):
             status = self.get(run_id).status
-            why = "; it sent no heartbeat within DIGITS_LEASE_S" if status == Status.LOST else ""
-            raise RunClosedError(f"expected run {run_id} to be running, found it {status}{why}")
+            raise RunClosedError(f"expected run {run_id} to be running, found it {status}")
 
     def _update(self, run_id: str, where: ColumnElement[bool], values: dict[str, Any]) -> bool:
         rows = update(Run).where(Run.run_id == run_id, where).values(values)
         with writing(self._engine) as session:
             return session.scalars(rows.returning(Run.run_id)).first() is not None
-
-
-def _has_expired() -> ColumnElement[bool]:
-    """Whether a row belongs to a dead run: still running, with an expired lease."""
-    return (Run.status == Status.RUNNING) & (Run.lease_expires_at < datetime.now(UTC))

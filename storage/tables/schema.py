@@ -119,7 +119,8 @@ class Run(Base):
         "when the run reached its final status; empty while running", TIME
     )
     lease_expires_at: Mapped[datetime] = _column(
-        "extended by every heartbeat; once it has passed, the next run closes the row as `lost`",
+        "extended by every heartbeat; once it has passed, a row whose process does not live on this"
+        " machine is closed as `lost`",
         TIME,
     )
     duration_s: Mapped[float | None] = _column(
@@ -176,6 +177,9 @@ class Run(Base):
     accept_change: Mapped[bool | None] = _column(
         "whether a person accepted that the champion does far worse on this data than when it was"
         " promoted"
+    )
+    max_hours: Mapped[float | None] = _column(
+        "when the run was to end as `failed`; a step other than training after a quarter of it", "h"
     )
     reason: Mapped[str | None] = _column(
         "why the run was promoted, rejected, failed, cancelled or lost", "", Text

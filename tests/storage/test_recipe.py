@@ -53,6 +53,7 @@ def test_defaults_bounds_and_choices_are_pinned() -> None:
         "accept_change": False,
         "corrections": False,
         "corrections_share": 0.1,
+        "max_hours": 8,
     }
     assert {p.name: p.expected for p in NUMBERS} == {
         "epochs": "a whole number from 1 to 1000",
@@ -64,6 +65,7 @@ def test_defaults_bounds_and_choices_are_pinned() -> None:
         "margin": "a whole number from 0 to 100000",
         "max_drift": "a number from 0 to 1",
         "corrections_share": "a number from 0 to 0.5",
+        "max_hours": "a number from 0.001 to 168",
     }
     assert get_args(Network) == ("mlp", "cnn")
     assert BY_NAME["champion_rule"].choices == ("not-worse", "better", "non-inferior")

@@ -21,6 +21,7 @@ from storage.records import Decision, Evaluation, Outcome, Rule, Status
 from storage.settings import Settings
 from tasks.data.dataset import Dataset
 from tasks.journal import Journal, journal, state_of
+from tasks.limits import TimeLimitError
 from tasks.promote import promote
 from tasks.scoring.values import Measurements, Score
 from tasks.stage import Candidate
@@ -175,6 +176,26 @@ def test_any_other_error_is_written_to_the_row_and_raised_again(
     row = only_row(sql)
     assert (row["status"], row["reason"]) == (status, reason)
     assert candidates(settings) == []
+
+
+def test_a_run_that_reaches_its_time_limit_is_failed_and_ends_without_a_traceback(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    with journal(replace(recipe, max_hours=0.001), settings) as run:
+        stage_small(run)
+        time.sleep(600)
+    row = only_row(sql)
+    assert (row["status"], row["max_hours"]) == ("failed", 0.001)
+    assert row["reason"].startswith("time limit: expected the step journal to end within 900 ms")
+    assert candidates(settings) == []
+    assert state_of(run.outcome).type.value == "FAILED"
+
+
+def test_a_time_limit_after_the_promotion_does_not_take_it_back(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    run_into(TimeLimitError("late"), recipe, settings, lambda *run: carry_out(*run, YES))
+    assert only_row(sql)["status"] == "promoted"
 
 
 def test_an_error_after_the_promotion_does_not_take_it_back(

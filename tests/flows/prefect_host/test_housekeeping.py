@@ -38,8 +38,10 @@ def events(environment: dict[str, str]) -> set[str]:
 
 
 def statuses(home: Path) -> list[str]:
+    """The status of each run that was not skipped, oldest first."""
+    query = "SELECT status, reason FROM runs ORDER BY started_at"
     with closing(sqlite3.connect(home / "metrics.db", timeout=30)) as rows:
-        return [s for (s,) in rows.execute("SELECT status FROM runs ORDER BY started_at")]
+        return [s for s, why in rows.execute(query) if not (why or "").startswith("skipped: ")]
 
 
 def wait_for(what, expected: str, timeout_s: float = 600) -> None:
@@ -98,6 +100,24 @@ def test_a_run_that_is_killed_and_a_worker_that_is_killed_do_not_stop_the_night(
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
     assert "Traceback" not in up.output
+
+
+def test_a_run_that_was_stopped_for_longer_than_its_lease_goes_on_and_is_not_called_dead(
+    started, environment, home, free_port
+):
+    up = started("up", "--port", str(free_port), DIGITS_LEASE_S="3")
+    up.wait_for("started!")
+    run_deployment(environment, "epochs=100", "min_accuracy=0.5", "min_recall=0")
+    up.wait_for("epoch   10/100")
+    run = part_of(up.process, "prefect.engine")
+    run.suspend()
+    time.sleep(10)
+    assert statuses(home) == ["running"]
+    run.resume()
+    wait_for(lambda: statuses(home) == ["promoted"], "the run goes on")
+    wait_for(lambda: states(environment)[-1][0] == "Promoted", "and Prefect shows it")
+    assert "prefect.flow-run.Crashed" not in events(environment)
+    assert up.stop(signal.SIGTERM) == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a killed parent's children")

@@ -93,7 +93,8 @@ def dead_run(runs: Runs, sql: sqlite3.Connection, recipe) -> str:
     run_id = runs.open(recipe, versions={}, host="here")
     runs.note(run_id, **MEASURED)
     sql.execute(
-        "UPDATE runs SET lease_expires_at = '2026-01-01 00:00:00' WHERE run_id = ?", (run_id,)
+        "UPDATE runs SET lease_expires_at = '2026-01-01 00:00:00.000000' WHERE run_id = ?",
+        (run_id,),
     )
     return run_id
 

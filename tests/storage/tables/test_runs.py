@@ -160,27 +160,28 @@ def test_a_missing_run_is_named_in_the_error(runs: Runs) -> None:
             act()
 
 
-def test_only_a_running_row_whose_lease_has_expired_counts_as_dead(
+def test_a_dead_run_is_closed_unless_its_row_has_changed_since(
     runs: Runs, sql: sqlite3.Connection, run_id: str
 ) -> None:
     insert(sql, "promoted-long-ago")
     insert(sql, "dead", status="running", finished_at=None, duration_s=None, generation=None)
-    soon = f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%d %H:%M:%S.%f}"
-    insert(sql, "quiet", status="running", finished_at=None, lease_expires_at=soon)
-    others = [row_of(sql, other) for other in (run_id, "promoted-long-ago", "quiet")]
+    others = [row_of(sql, other) for other in (run_id, "promoted-long-ago")]
+    found = {run.run_id: run for run in runs.running()}
+    assert set(found) == {run_id, "dead"}
 
-    assert [run.run_id for run in runs.expired()] == ["dead"]
-    for alive in (run_id, "promoted-long-ago", "quiet", "nobody"):
-        assert not runs.close_expired(alive, Status.LOST, "it died")
     before = datetime.now(UTC)
-    assert runs.close_expired("dead", Status.LOST, "it died")
+    assert runs.close_dead(found["dead"], Status.LOST, "it died")
     lost = runs.get("dead")
     assert (lost.status, lost.reason) == (Status.LOST, "it died")
     assert before <= lost.finished_at <= datetime.now(UTC)
+    assert not runs.close_dead(found["dead"], Status.LOST, "another process found it, too")
     assert [row_of(sql, other["run_id"]) for other in others] == others
-    assert runs.expired() == []
-    with pytest.raises(RunClosedError, match=r"lost.*DIGITS_LEASE_S"):
+    with pytest.raises(RunClosedError, match="found it lost"):
         runs.note("dead")
+
+    runs.note(run_id)  # a heartbeat
+    assert not runs.close_dead(found[run_id], Status.LOST, "it died")
+    assert runs.get(run_id).status == Status.RUNNING
 
 
 @pytest.mark.parametrize(
@@ -286,7 +287,7 @@ def test_a_damaged_database_is_a_one_line_error(
         lambda: runs.get(run_id),
         lambda: runs.newest(1),
         lambda: runs.note(run_id),
-        runs.expired,
+        runs.running,
     ):
         with pytest.raises(DatabaseError, match=r"^cannot use the metrics database .*metrics\.db"):
             act()

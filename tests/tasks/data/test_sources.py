@@ -115,7 +115,8 @@ def test_a_row_of_an_older_release_gives_its_values_and_defaults_for_the_rest(
     run_id = runs.open(old, versions={}, host="here")
     sql.execute(
         "UPDATE runs SET confident = NULL, min_recall = NULL, champion_rule = NULL,"
-        " margin = NULL, max_drift = NULL, corrections = NULL, corrections_share = NULL"
+        " margin = NULL, max_drift = NULL, corrections = NULL, corrections_share = NULL,"
+        " max_hours = NULL"
     )
     said = parameters_of(runs.get(run_id).as_dict())
     assert said == {
