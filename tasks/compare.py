@@ -114,6 +114,7 @@ def _in_a_new_process(models: dict[str, StoredModel], dataset: Dataset) -> Answe
         field_actors=dataset.field_actors,
         training_images=dataset.train_images[sample],
         training_labels=dataset.train_labels[sample],
+        not_digits=dataset.not_digits,
     )
     try:
         done = subprocess.run(

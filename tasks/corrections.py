@@ -48,6 +48,7 @@ class Corrected:
             "corrections_dropped": self.dropped,
             "corrections_digest": self.digest,
             "field_total": len(self.dataset.field_labels),
+            "not_digits": len(self.dataset.not_digits),
         }
 
 

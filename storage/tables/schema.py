@@ -250,6 +250,12 @@ class Run(Base):
     champion_field_correct: Mapped[int | None] = _column(
         "field set images that the champion classified correctly", IMAGES
     )
+    not_digits: Mapped[int | None] = _column(
+        "corrections that say that an image is not a digit; never trained on", IMAGES
+    )
+    not_digits_sure: Mapped[int | None] = _column(
+        "of these, images for which this run's model gave a digit without being unsure", IMAGES
+    )
     weights_digest: Mapped[str | None] = _column(
         "of the trained weights; the same recipe, data and machine give the same digest", DIGEST
     )

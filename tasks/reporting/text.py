@@ -30,7 +30,7 @@ def report_text(
         "report.md.jinja",
         run=run,
         evaluation=evaluation,
-        champion=champion.evaluation if isinstance(champion, Score) else None,
+        champion=champion if isinstance(champion, Score) else None,
         pairs=measurements.pairs,
         curve=_picture("learning curve", lambda: learning_curve(curve.epochs)),
         confusion=_picture("confusion matrix", lambda: confusion_matrix(evaluation)),
@@ -58,7 +58,7 @@ def _render(template: str, **values: object) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"number": _number, "digest": _digest}
+    environment.filters |= {"number": _number, "digest": _digest, "line": _line}
     return environment.get_template(template).render(values)
 
 
@@ -76,3 +76,8 @@ def _number(value: float | None, digits: int = 3) -> str:
 
 def _digest(value: str | None) -> str:
     return f"`{value[:12]}`" if value else "none"
+
+
+def _line(text: str) -> str:
+    """Text on one line, which ends no item of a list: people choose their names and folders."""
+    return " ".join(text.split())

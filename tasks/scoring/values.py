@@ -42,6 +42,7 @@ class Score:
         record: What the champion did when it was promoted; None for other models.
         on_training: What the champion answers to some training images of each label; None for
             other models.
+        not_digits_sure: Corrections that are not a digit and are answered surely; None without one.
     """
 
     evaluation: Evaluation
@@ -51,6 +52,7 @@ class Score:
     calibration_error: float | None = None
     record: Record | None = None
     on_training: Confusion | None = None
+    not_digits_sure: int | None = None
 
     @property
     def problem(self) -> str | None:
@@ -133,6 +135,7 @@ class Measurements:
             "accuracy_high": high,
             "calibration_error": evaluation and _calibration_error(self.challenger),
             "field_correct": evaluation and _field_correct(self.challenger),
+            "not_digits_sure": evaluation and _not_digits_sure(self.challenger),
             "champion_version": self.compared_with and self.compared_with.version,
             "champion_correct": champion_correct,
             "champion_field_correct": _field_correct(champion),
@@ -155,3 +158,7 @@ def _calibration_error(score: Score | NotScored) -> float | None:
 
 def _field_correct(score: Score | NotScored) -> int | None:
     return score.field.correct if isinstance(score, Score) and score.field else None
+
+
+def _not_digits_sure(score: Score | NotScored) -> int | None:
+    return score.not_digits_sure if isinstance(score, Score) else None

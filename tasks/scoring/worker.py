@@ -1,8 +1,8 @@
 """Score stored models in a process of their own: ``python -m tasks.scoring.worker``.
 
 Its one argument is REQUEST as JSON: the models to score. Standard input holds the images (npz:
-images, labels, field_images, field_labels, field_actors, training_images, training_labels). It
-prints ANSWER as JSON. It imports neither Prefect nor TensorFlow.
+images, labels, field_images, field_labels, field_actors, training_images, training_labels,
+not_digits). It prints ANSWER as JSON. It imports neither Prefect nor TensorFlow.
 """
 
 import io
@@ -62,12 +62,14 @@ def score_models(
     field_actors: NDArray[np.str_],
     training_images: NDArray[np.uint8],
     training_labels: NDArray[np.uint8],
+    not_digits: NDArray[np.uint8],
 ) -> Answer:
     """Score each model, named CHALLENGER, CHAMPION or BEST, on the same images.
 
     Images are uint8, shape (n, 28, 28), labels integers, shape (n,), 0 to 9. ``field_actors`` is
     text, shape (n,): who sent each image of the field set, which may be empty. Only the champion is
-    asked about the training images.
+    asked about the training images. ``not_digits`` are images that are not a digit; there may be
+    none.
     """
     scores: dict[str, Score | NotScored] = {}
     right, right_in_field = {}, {}
@@ -81,17 +83,19 @@ def score_models(
             )
             probabilities = classifier.probabilities(images)
             in_field = _right(classifier, field_images, field_labels)
+            reference = (
+                _reference(classifier, training_images, training_labels)
+                if name == CHAMPION
+                else (None, None)
+            )
             scores[name] = Score(
                 loss_and_confusion(probabilities, labels),
                 classifier.golden_difference(),
                 surest_mistakes(probabilities, labels, MISTAKES),
                 FieldScore(int(in_field.sum()), len(in_field)) if len(in_field) else None,
                 calibration_error(probabilities, labels),
-                *(
-                    _reference(classifier, training_images, training_labels)
-                    if name == CHAMPION
-                    else ()
-                ),
+                *reference,
+                int((classifier.unsure_scores(not_digits) <= 1).sum()) if len(not_digits) else None,
             )
             right[name] = probabilities.argmax(axis=1) == labels
             right_in_field[name] = in_field

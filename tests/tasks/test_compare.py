@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
 from storage.models.backends import LocalFolder
+from storage.models.classifier import load_classifier
 from storage.models.store import ModelStore
 from tasks import compare as compare_module
 from tasks.compare import compare
@@ -72,6 +74,27 @@ def test_the_champions_bytes_are_scored_on_the_same_images_and_pairs_are_counted
         alone[1] += theirs == label != ours
     assert found.pairs == Pairs(*alone)
     assert min(alone) > 0
+
+
+def test_images_that_are_not_a_digit_are_counted_if_they_are_answered_surely(
+    promoted: Runs, challenge: Runs, stored, mnist_5k: Dataset
+) -> None:
+    champion, run = promoted("good"), challenge("rough")
+    noise = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)
+    data = replace(mnist_5k, not_digits=np.concatenate([noise, mnist_5k.test_images[:40]]))
+    trained = stored["rough"].evaluation
+    found = compare.fn(run.store, run.candidate, data, trained, run.recipe)
+    swap = champion.store.champion()
+    for score, folder, digest in (
+        (found.challenger, run.folder, run.candidate.digest),
+        (found.champion, champion.store.version(swap.version), swap.digest),
+    ):
+        unsure = load_classifier(folder, digest).unsure_scores(data.not_digits) > 1
+        assert unsure[:5].all()
+        assert 0 < score.not_digits_sure == 45 - unsure.sum()
+    assert found.columns()["not_digits_sure"] == found.challenger.not_digits_sure
+    without = compare.fn(run.store, run.candidate, mnist_5k, trained, run.recipe)
+    assert without.challenger.not_digits_sure is None
 
 
 @pytest.mark.parametrize("file", ["model.tflite", "model.keras", "golden.npz", "manifest.json"])

@@ -155,6 +155,7 @@ def test_the_digest_depends_on_images_labels_and_the_field_set(added, dataset):
 def test_the_row_says_how_many_were_used_and_their_digest(new_recipe, settings, engine, dataset):
     recipe = new_recipe(corrections=True)
     Corrections(engine, "mnist-5k").add(pictures(40, 3), [3] * 40, actor="anna")
+    Corrections(engine, "mnist-5k").add(pictures(2, 5), [None] * 2, actor="anna")
     Corrections(engine, "mnist").add(pictures(1, 4), [3], actor="anna")
 
     with journal(recipe, settings) as run:
@@ -163,7 +164,7 @@ def test_the_row_says_how_many_were_used_and_their_digest(new_recipe, settings, 
     row = run.row()
     assert row.corrections_used + row.field_total == 40
     assert row.field_total == len(found.dataset.field_labels)
-    assert row.corrections_dropped == 0
+    assert (row.corrections_dropped, row.not_digits) == (0, 2)
     assert row.corrections_digest == found.digest
     assert (row.corrections, row.corrections_share) == (True, 0.1)
     assert len(found.dataset.train_images) > 1000

@@ -101,11 +101,11 @@ def test_one_digit_given_up_for_another_rejects_though_the_total_is_better(new_r
 
 
 def test_what_one_person_sent_is_not_given_up_for_what_others_did(new_recipe) -> None:
-    pairs = {"digit 7": Pairs(20, 6), "by anna": Pairs(20, 0), "by b|o\nb": Pairs(0, 6)}
+    pairs = {"digit 7": Pairs(20, 6), "by anna": Pairs(20, 0), "by bob": Pairs(0, 6)}
     found = parts_rule(pairs, new_recipe())
     assert found is not None
     assert not found.passed
-    assert found.measured.startswith("by b/o b: ")
+    assert found.measured.startswith("by bob: ")
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(0, 4), (1, 6), (10, 18), (0, 0), (9, 0)])
@@ -141,8 +141,9 @@ def test_the_scoring_process_counts_the_answers_of_the_stored_bytes(
     actors = np.array(["anna", "bob"] * 30)[:55]
     models = {"challenger": model, "champion": model}
     found = score_models(
-        models, images, labels, images[:55], labels[:55], actors, images[:10], labels[:10]
-    )
+        models, images, labels, images[:55], labels[:55], actors, images[:10], labels[:10],
+        not_digits=images[:0],
+    )  # fmt: skip
 
     right = int((answers[:55] == labels[:55]).sum())
     assert found.scores["challenger"].field == FieldScore(right, 55)

@@ -124,6 +124,24 @@ def test_the_report_says_how_the_first_data_differs_from_mnist(reported) -> None
     assert "the training data is mirrored (left and right exchanged). If this is not meant" in text
 
 
+def test_what_people_choose_ends_no_item_of_a_list(reported) -> None:
+    rule = {"name": "field parts", "measured": "by b\n- o", "required": "none", "passed": False}
+    text = reported(measured(evaluation(90, 0.12345)), rules=[rule], source="/a\nb")
+    assert "- **failed** **field parts**: by b - o; required: none\n" in text
+    assert "- **data**: /a b, " in text
+
+
+def test_the_report_says_how_many_that_are_not_a_digit_are_answered_surely(reported) -> None:
+    found = measured(evaluation(90, 0.12345))
+    surely = replace(found, challenger=replace(found.challenger, not_digits_sure=300))
+    text = reported(surely, not_digits=1200)
+    assert "\n\nCorrections that are not a digit: 300 of 1,200 answered surely.\n\n" in text
+    beside = replace(surely, champion=replace(found.challenger, not_digits_sure=1100))
+    text = reported(beside, not_digits=1200)
+    assert "a digit: 300 of 1,200 answered surely, 1,100 by the champion.\n" in text
+    assert "not a digit" not in reported(found, not_digits=0)
+
+
 def test_every_table_and_heading_of_the_report_has_blank_lines_around_it(reported) -> None:
     lines = reported(measured(evaluation(90, 0.12345), Mistake(3, 1, 2, 0.9))).splitlines()
     for before, line in pairwise(lines):

@@ -32,6 +32,7 @@ def arrays(dataset: Dataset) -> dict[str, np.ndarray]:
         "field_actors": dataset.field_actors,
         "training_images": dataset.train_images[:100],
         "training_labels": dataset.train_labels[:100],
+        "not_digits": dataset.not_digits,
     }
 
 
