@@ -187,10 +187,8 @@ def _field_parts(_: Score, measurements: Measurements, __: Recipe) -> Rule | Non
     for part, pairs in measurements.field_pairs.items():
         p = mcnemar(pairs.only_champion, pairs.only_challenger)
         if p < SIGNIFICANCE:
-            # The report is a table in Markdown, and clients choose the names of people.
-            name = " ".join(part.split()).replace("|", "/")
             worse.append(
-                f"{name}: only challenger right: {pairs.only_challenger:,}, only champion right:"
+                f"{part}: only challenger right: {pairs.only_challenger:,}, only champion right:"
                 f" {pairs.only_champion:,}, p = {p:.3g}"
             )
     return Rule("field parts", required, "; ".join(worse) or "none was", passed=not worse)
