@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -39,9 +41,7 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
 
     settings = read_settings()
     champion = load_champion(open_store(settings, only_dataset(settings, dataset)))
-    predictions = [
-        row for name in files for file in _files(name) for row in _predict(champion, file)
-    ]
+    predictions = [row for name in files for row in _rows(champion, name)]
     failed = [prediction for prediction in predictions if "error" in prediction]
     if form:
         print_records(predictions, form)
@@ -49,22 +49,40 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
         if len(failed) < len(predictions):
             _print([prediction for prediction in predictions if "error" not in prediction])
         for prediction in failed:
-            click.echo(f"Error: {prediction['file']}: {prediction['error']}", err=True)
+            click.echo(f"Error: {_line(prediction['file'])}: {prediction['error']}", err=True)
     if failed:
         sys.exit(1)
 
 
-def _files(name: str) -> Iterator[str]:
-    """The file, or the images in the folder; the folder itself if it has none."""
-    if name == "-" or not Path(name).is_dir():
-        yield name
+def _rows(champion: Champion, name: str) -> Iterator[dict[str, Any]]:
+    """The predictions of the file, or of the images in the folder; what fails is an error."""
+    unreadable: list[OSError] = []
+    found = [
+        Path(folder, file)
+        for folder, _, files in os.walk(name, onerror=unreadable.append)
+        for file in files
+    ]
+    if name == "-" or (unreadable and isinstance(unreadable[0], NotADirectoryError)):
+        yield from _predict(champion, name)
         return
-    files = sorted(path for path in Path(name).rglob("*") if path.is_file())
-    images = [str(path) for path in files if path.suffix.lower() in SUFFIXES]
-    if skipped := len(files) - len(images):
+    images = [path for path in found if path.suffix.lower() in SUFFIXES and not _is_pipe(path)]
+    if skipped := len(found) - len(images):
         endings = ", ".join(sorted(SUFFIXES))
-        click.echo(f"{name}: skipped {skipped:,} of {len(files):,} files, not {endings}", err=True)
-    yield from images or [name]
+        click.echo(f"{name}: skipped {skipped:,} of {len(found):,} files, not {endings}", err=True)
+    for path in sorted(images):
+        yield from _predict(champion, str(path))
+    for error in unreadable:
+        yield {"file": error.filename, "error": error.strerror}
+    if not images and not unreadable:
+        yield {"file": name, "error": "expected images in the folder, found none"}
+
+
+def _is_pipe(path: Path) -> bool:
+    """Whether it is a named pipe: one that nothing writes to would be waited for."""
+    try:
+        return path.is_fifo()
+    except OSError:  # reading it says more
+        return False
 
 
 def _predict(champion: Champion, file: str) -> Iterator[dict[str, Any]]:
@@ -72,11 +90,8 @@ def _predict(champion: Champion, file: str) -> Iterator[dict[str, Any]]:
     from serving.normalise import find_digits, read_image
 
     try:
-        if file != "-" and Path(file).is_dir():
-            raise ImageError("expected images in the folder, found none")
         found = find_digits(read_image(_read(file)))
-    except (OSError, ValueError, ImageError) as error:
-        # A path with a NUL raises ValueError.
+    except (OSError, ImageError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         yield {"file": file, "error": reason}
         return
@@ -113,7 +128,12 @@ def _print(predictions: list[dict[str, Any]]) -> None:
     for found in predictions:
         runner_up = f"{found['runner_up']} ({found['runner_up_probability']:.4f})"
         probability = "unsure" if found["unsure"] else f"{found['probability']:.4f}"
-        row = found["file"], found["digit"], probability, runner_up, found["version"]
+        row = _line(found["file"]), found["digit"], probability, runner_up, found["version"]
         box = "{width} x {height} at {left}, {top}".format_map(found)
         rows.append((*row, found["text"], box) if several else row)
     print_rows(columns, rows)
+
+
+def _line(file: str) -> str:
+    """A file's name on one line: with its control characters as Python writes them."""
+    return re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], file)

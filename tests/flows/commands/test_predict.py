@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,48 @@ def test_unreadable_images_are_reported_and_the_others_predicted(digits, store, 
     ]
     answers = json.loads(digits("predict", str(empty), str(picture), "--json").stdout)
     assert ["error" in answer for answer in answers] == [True, False]
+
+
+def test_each_path_that_cannot_be_read_has_a_line_and_the_others_are_predicted(
+    digits, store, picture
+):
+    folder = picture.parent / "mixed"
+    folder.mkdir()
+    shutil.copy(picture, folder / "line\nfeed.png")
+    os.mkfifo(folder / "pipe.png")
+    (folder / "dangling.png").symlink_to("nowhere")
+    (folder / "loop.png").symlink_to("loop.png")
+    long = "x" * 300 + ".png"
+    done = digits("predict", long, "mixed", "", "mixed/loop.png/x", str(picture))
+    assert done.returncode == 1
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "file", "mixed/line\\nfeed.png", str(picture).split()[0],
+    ]  # fmt: skip
+    assert done.stderr.splitlines() == [
+        "mixed: skipped 1 of 4 files, not .bmp, .jpeg, .jpg, .png, .webp",
+        f"Error: {long}: File name too long",
+        "Error: mixed/dangling.png: No such file or directory",
+        "Error: mixed/loop.png: Too many levels of symbolic links",
+        "Error: : No such file or directory",
+        "Error: mixed/loop.png/x: Too many levels of symbolic links",
+    ]
+
+    name = os.fsdecode(b"\xff.png")
+    picture.rename(folder / name)
+    (answer,) = json.loads(digits("predict", f"mixed/{name}", "--json").stdout)
+    assert answer["file"] == f"mixed/{name}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_permission_is_named(digits, store, picture):
+    folder = picture.parent / "closed"
+    folder.mkdir(mode=0)
+    done = digits("predict", "closed", str(picture))
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 2)
+    assert done.stderr == "Error: closed: Permission denied\n"
+
+
+def test_a_folder_without_images_is_an_error_and_the_others_are_predicted(digits, store, picture):
     nothing = picture.parent / "nothing"
     nothing.mkdir()
     for others in ([], [str(picture)]):
