@@ -51,7 +51,9 @@ def read_corrections(source: Path, actor: str) -> list[NewCorrection]:
     if source.is_dir():
         now = datetime.now(UTC)
         return [NewCorrection(image, label, actor, now) for image, label in _read_idx(source)]
-    return list(_read_csv(source, actor))
+    if found := list(_read_csv(source, actor)):
+        return found
+    raise InvalidDataError(f"{source}: expected a line 'path,label' or more, received none")
 
 
 def _write_csv(rows: Sequence[Correction], path: Path) -> None:
@@ -71,6 +73,11 @@ def _write_csv(rows: Sequence[Correction], path: Path) -> None:
 
 
 def _read_idx(folder: Path) -> list[tuple[NDArray[np.uint8], int]]:
+    if missing := [name for name in (IMAGES, LABELS) if not (folder / name).is_file()]:
+        raise InvalidDataError(
+            f"{folder}: expected a folder that `digits corrections export` wrote, or a CSV file;"
+            f" received a folder without {' and '.join(missing)}"
+        )
     images, labels = read_images(folder / IMAGES), read_labels(folder / LABELS).tolist()
     wrong = [label for label in labels if label > 9]
     if len(images) != len(labels) or wrong:

@@ -2,13 +2,15 @@
 
 import csv
 import json
+import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from flows.output.correction_files import read_corrections
 from storage.models.backends import LocalFolder
@@ -128,6 +130,30 @@ def test_an_image_that_is_not_a_digit_is_none_in_lists_and_csv_and_left_out_of_i
     assert kept(home) == before
 
 
+@pytest.mark.slow
+def test_a_run_measures_on_imported_images_that_are_not_a_digit_and_does_not_train_on_them(
+    digits, trained_home, home, tmp_path
+):
+    shutil.copytree(trained_home, home)
+    for number in range(4):
+        image = Image.new("L", (200, 200), 255)
+        star = [(100, 20), (140 + number, 180), (20, 80), (180, 80), (60, 180), (100, 20)]
+        ImageDraw.Draw(image).line(star, fill=0, width=8)
+        image.save(tmp_path / f"{number}.png")
+    lines = [f"{number}.png,none" for number in range(4)]
+    (tmp_path / "noise.csv").write_text("\n".join(["path,label", *lines]))
+    assert digits("corrections", "import", "noise.csv").returncode == 0
+
+    digits("retrain", "--dataset", "mnist-5k", "--epochs", "1", "--corrections")
+
+    newest, _ = json.loads(digits("history", "--json").stdout)
+    assert (newest["not_digits"], newest["corrections_used"], newest["train_total"]) == (4, 0, 4000)
+    surely = newest["not_digits_sure"]
+    report = (home / "reports" / f"{newest['run_id']}.md").read_text()
+    line = rf"Corrections that are not a digit: {surely} of 4 answered surely, \d by the champion\."
+    assert re.search(line, report)
+
+
 def test_a_csv_export_keeps_who_and_when_and_leaves_newer_rows_alone_unless_asked(
     digits, corrections
 ):
@@ -221,6 +247,8 @@ def test_a_picture_of_any_size_is_normalised_on_import(digits, corrections, home
         ("path,label,corrected_at\nseven.png,7,today\n", "line 2: corrected_at: expected a date"),
         ("mine.csv,3\n", "another file type"),
         ("\x00", "line 1"),
+        ("", "mine.csv: expected a line 'path,label' or more, received none"),
+        ("path,label\n\n", "mine.csv: expected a line 'path,label' or more, received none"),
     ],
 )
 def test_an_invalid_csv_imports_nothing(digits, corrections, home, tmp_path, content, words):
@@ -241,7 +269,11 @@ def test_a_folder_without_corrections_and_a_label_of_ten_are_refused(
     digits, corrections, home, tmp_path
 ):
     (tmp_path / "empty").mkdir()
-    assert "corrections-images" in digits("corrections", "import", "empty").stderr
+    assert digits("corrections", "import", "empty").stderr == (
+        "Error: empty: expected a folder that `digits corrections export` wrote, or a CSV file;"
+        " received a folder without corrections-images-idx3-ubyte and"
+        " corrections-labels-idx1-ubyte\n"
+    )
     digits("corrections", "export", "folder")
     labels = tmp_path / "folder/corrections-labels-idx1-ubyte"
     labels.write_bytes(labels.read_bytes()[:-1] + b"\x0a")
