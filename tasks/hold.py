@@ -66,7 +66,7 @@ def hold(rows: Sequence[Correction] | None, store: ModelStore) -> Held:
     for row in rows:
         if row.digest in answers:
             row.asked_answer, row.asked_probability = answers[row.digest]
-    reasons = _reasons([row for row in rows if row.accepted_at is None])
+    reasons = reasons_to_hold([row for row in rows if row.accepted_at is None])
     held = {row.digest for row in rows if row.held} | reasons.keys()
     actors = Counter(row.actor for row in rows if row.digest in held)
     if held:
@@ -92,7 +92,7 @@ def _ask(rows: Sequence[Correction], store: ModelStore) -> dict[str, tuple[int, 
     }
 
 
-def _reasons(rows: Sequence[Correction]) -> dict[str, str]:
+def reasons_to_hold(rows: Sequence[Correction]) -> dict[str, str]:
     """Why corrections that nobody accepted are held, by digest; ``rows`` are oldest first."""
     reasons: dict[str, str] = {}
     by_actor, by_answer = defaultdict(list), defaultdict(list)
