@@ -1,13 +1,13 @@
 """How models answer corrections that are not a digit.
 
-Revision ID: 0010
-Revises: 0009
+Revision ID: 0011
+Revises: 0010
 """
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 # Empty in the rows of earlier runs, and of runs without corrections.
 NEW_COLUMNS = (
