@@ -11,6 +11,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 
 Values = Mapping[str, Any]
 NOT_SET = "not set"
+SAME_NAME = ("description", "tags", "parameters", "work_pool_name", "job_variables")
 # What a schedule of prefect.yaml may say besides when.
 NOT_WHEN = {"active", "slug", "parameters"}
 
@@ -101,6 +102,7 @@ def _file(definition: Values) -> dict[str, Any]:
         "description": definition.get("description"),
         "tags": definition.get("tags"),
         "parameters": definition.get("parameters"),
+        "work_pool_name": definition["work_pool"]["name"],
         "job_variables": definition["work_pool"].get("job_variables"),
         "concurrency_limit": limit if isinstance(limit, dict) else {"limit": limit},
     }
@@ -110,8 +112,7 @@ def _server(deployment: Values) -> dict[str, Any]:
     limit = deployment["global_concurrency_limit"] or {}
     options = deployment["concurrency_options"] or {}
     return {
-        **{name: deployment[name] for name in ("description", "tags", "parameters")},
-        "job_variables": deployment["job_variables"],
+        **{name: deployment[name] for name in SAME_NAME},
         "concurrency_limit": {
             "limit": limit.get("limit"),
             "collision_strategy": options.get("collision_strategy"),

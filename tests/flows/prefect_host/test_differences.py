@@ -17,6 +17,7 @@ SERVER: dict[str, Any] = {
     "parameters": {"dataset": "mnist-5k", "corrections": True, "epochs": 3},
     "global_concurrency_limit": {"limit": 2, "active_slots": 0},
     "concurrency_options": {"collision_strategy": "CANCEL_NEW", "grace_period_seconds": None},
+    "work_pool_name": "mine",
     "job_variables": {"env": {"DIGITS_HOME": "/home/var", "MINE": "1"}},
 }
 
@@ -54,6 +55,11 @@ def test_a_limit_that_changes_in_the_file_is_changed_on_the_server():
         "concurrency_limit": 3,
         "concurrency_options": {"collision_strategy": "CANCEL_NEW"},
     }
+
+
+def test_a_work_pool_that_changes_in_the_file_is_changed_on_the_server():
+    now = {**FILE, "work_pool": {**FILE["work_pool"], "name": "other"}}
+    assert changed_values(SERVER, FILE, now) == {"work_pool_name": "other"}
 
 
 def test_the_home_of_the_installation_follows_it_whatever_the_file_said_before():
