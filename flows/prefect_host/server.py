@@ -39,6 +39,23 @@ def is_healthy(api_url: str) -> bool:
         return False
 
 
+def make_prefect_home() -> Path:
+    """Make the folder of Prefect's own database, if need be.
+
+    Raises:
+        ServerError: If it cannot be made.
+    """
+    home: Path = PREFECT_HOME.value()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerError(
+            f"expected PREFECT_HOME to be a folder for Prefect's database, received {home}"
+            f" ({error.strerror})"
+        ) from error
+    return home
+
+
 def wait_until_healthy(api_url: str, server: subprocess.Popen[Any], log_file: Path) -> None:
     """Wait for a server; ServerError if it exits or does not answer within START_TIMEOUT_S."""
     deadline = time.monotonic() + START_TIMEOUT_S
@@ -149,8 +166,7 @@ def wait_for_tasks(state: State[Any], timeout_s: float = 5.0) -> None:
 
 @contextmanager
 def _embedded_server() -> Iterator[str]:
-    home = PREFECT_HOME.value()
-    home.mkdir(parents=True, exist_ok=True)
+    home = make_prefect_home()
     output = home / "embedded-server.log"
     # Two servers starting at once on a new PREFECT_HOME would race in its database migrations.
     with FileLock(home / "embedded-server.lock"), output.open("ab") as errors:

@@ -25,7 +25,12 @@ from flows.prefect_host.housekeeping import (
     runs_page,
 )
 from flows.prefect_host.processes import prefect_process, rotate
-from flows.prefect_host.server import check_server, is_healthy, wait_until_healthy
+from flows.prefect_host.server import (
+    check_server,
+    is_healthy,
+    make_prefect_home,
+    wait_until_healthy,
+)
 from storage.errors import ServerError
 from storage.settings import Settings
 from storage.tables.database import open_database
@@ -62,6 +67,7 @@ def run_until_stopped(settings: Settings, port: int | None) -> None:
             click.echo(f"Using the Prefect server at {api_url}.")
             server = None
         else:
+            make_prefect_home()
             click.echo("Starting the Prefect server ...")
             server = stack.enter_context(prefect_process(["server", "start"], environment, log))
             wait_until_healthy(api_url, server, log)

@@ -38,6 +38,17 @@ def test_a_log_is_rotated_above_10_mb_while_its_writer_goes_on(tmp_path: Path) -
         writer.wait()
 
 
+@pytest.mark.parametrize("command", [["retrain", "--dataset", "mnist-5k"], ["up"]])
+def test_a_prefect_home_that_cannot_be_made_is_one_line(digits, command) -> None:
+    done = digits(*command, PREFECT_HOME="/proc/x")
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Error: expected PREFECT_HOME to be a folder for Prefect's database, received /proc/x"
+        " (No such file or directory)"
+    )
+
+
 class OldServer(BaseHTTPRequestHandler):
     """Stands in for a Prefect 2 server, which cannot be installed beside Prefect 3."""
 
