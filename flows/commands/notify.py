@@ -1,4 +1,4 @@
-"""``digits notify``: a message when a nightly run is rejected or fails."""
+"""``digits notify``: a message when a night is rejected, fails or is skipped."""
 
 from urllib.parse import urlsplit
 
@@ -10,7 +10,7 @@ from storage.errors import InvalidParameterError
 @click.command()
 @click.argument("url")
 def notify(url: str) -> None:
-    """Have Prefect POST {"text": ...} to URL when a run is rejected or fails.
+    """Have Prefect POST {"text": ...} to URL when a run is rejected, fails or is skipped.
 
     URL is a Slack webhook, or any address that accepts JSON. The server of `digits up` must be
     running. Run it again to change the address.

@@ -1,4 +1,4 @@
-"""The Prefect automations: crashed runs are closed, and a message reports a bad night."""
+"""The Prefect automation that sends a message about a bad night."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def drop_heartbeat_automation() -> None:
 
 
 def send_to(url: str) -> None:
-    """Send a message when a run is rejected or fails; a second call changes the URL.
+    """Send a message when a run is rejected, fails or is skipped; a second call changes the URL.
 
     Args:
         url: Receives a POST with a JSON body ``{"text": ...}``.
