@@ -60,7 +60,8 @@ def _create_once(name: str, **automation: Any) -> None:
         enabled = found[0].enabled if found else True
         wanted = AutomationCore(name=name, enabled=enabled, **automation)
         if found:
-            body, one = wanted.model_dump(mode="json"), {"id": found[0].id}
-            client.request("PUT", "/automations/{id}", path_params=one, json=body)
+            # An update must not name an owner.
+            body = wanted.model_dump(mode="json", exclude={"owner_resource"})
+            client.request("PUT", "/automations/{id}", path_params={"id": found[0].id}, json=body)
         else:
             client.create_automation(wanted)
