@@ -88,17 +88,19 @@ def staged(run: Journal, model: Any, data: Dataset) -> Candidate:
     return run.note(stage.fn(run.store, run.id, model, data, origin(data)))
 
 
-def origin(data: Dataset) -> dict[str, object]:
+def origin(data: Dataset, correct: int = 999) -> dict[str, object]:
     """What History needs to find the best champion so far."""
-    return {"test_digest": data.test_digest, "test_correct": 999, "test_total": 1000}
+    return {"test_digest": data.test_digest, "test_correct": correct, "test_total": 1000}
 
 
-def past_the_gate(recipe: Recipe, settings: Settings, model: Any, data: Dataset) -> Pointer:
+def past_the_gate(
+    recipe: Recipe, settings: Settings, model: Any, data: Dataset, correct: int = 999
+) -> Pointer:
     """A champion that no gate has seen, as a release without one might have left it."""
     store = open_store(settings, recipe.name)
     seen = store.champion()
     run_id = f"20260101-00000{seen.generation if seen else 0}-abcdef"
-    candidate = stage.fn(store, run_id, model, data, origin(data))
+    candidate = stage.fn(store, run_id, model, data, origin(data, correct))
     swap = store.promote(run_id, candidate.digest, seen, actor="test", reason="it was asked for")
     return swap.pointer
 
@@ -261,7 +263,8 @@ def test_a_best_champion_that_answers_nan_rejects(
 ) -> None:
     anchored = replace(recipe, champion_rule="non-inferior", margin=1000)
     past_the_gate(recipe, settings, networks["the marked image overflows"], mnist_5k)
-    champion = past_the_gate(recipe, settings, networks["good"], mnist_5k)
+    right = evaluated(networks["good"], mnist_5k).correct
+    champion = past_the_gate(recipe, settings, networks["good"], mnist_5k, right)
     trained = evaluated(networks["good"], marked)
     with journal(anchored, settings) as run:
         candidate = staged(run, networks["good"], marked)
