@@ -108,7 +108,7 @@ def test_a_run_that_was_stopped_for_longer_than_its_lease_goes_on_and_is_not_cal
     up = started("up", "--port", str(free_port), DIGITS_LEASE_S="3")
     up.wait_for("started!")
     run_deployment(environment, "epochs=100", "min_accuracy=0.5", "min_recall=0")
-    up.wait_for("epoch   10/100")
+    up.wait_for("epoch  10/100")
     run = part_of(up.process, "prefect.engine")
     run.suspend()
     time.sleep(10)
