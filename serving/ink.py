@@ -28,6 +28,8 @@ def find_ink(grey: Grey) -> Grey:
         grey = 255 - grey
     paper = _paper(grey)
     darkness = 255 * (1 - grey / np.maximum(paper, 1))
+    if darkness.max() <= 0:  # by rounding, all is brighter than its paper
+        return np.zeros_like(grey)
     clear = darkness[darkness <= max(_otsu(np.maximum(darkness, 0)), 0)]
     noise = 1.4826 * float(np.median(np.abs(clear - np.median(clear))))
     low = 3 * noise
@@ -91,7 +93,7 @@ def _paper(grey: Grey) -> Grey:
     if not (uneven or shadow) or _parted(grey, bright) > 0.95:
         return np.full_like(grey, level)
     # A closing wider than a stroke leaves only the paper, with its shadows as sharp as they are.
-    half = max(grey.shape) // 5
+    half = max(1, max(grey.shape) // 5)
     smooth = cv2.medianBlur(grey.astype(np.uint8), 5)
     padded = cv2.copyMakeBorder(smooth, half, half, half, half, cv2.BORDER_REPLICATE)
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, box(2 * half + 1))

@@ -17,7 +17,9 @@ def sheet_of(piece: Piece, grey: Grey) -> Mask | None:
     filled = np.zeros(piece.mask.shape, np.uint8)
     cv2.drawContours(filled, [outline], -1, 1, cv2.FILLED)
     inside = cv2.erode(filled, box(5)) > 0
-    room = max(float(inside.sum()), 1)
+    if not inside.any():  # of a picture of a few pixels
+        return None
+    room = float(inside.sum())
     share = float((inside & ~piece.mask).sum()) / room
     if share < 0.005 and min(piece.width, piece.height) > 0.5 * max(piece.width, piece.height):
         # A coloured note: its writing and the note itself both differ from what is around it.

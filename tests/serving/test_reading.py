@@ -170,6 +170,21 @@ def test_a_picture_of_any_shape_gives_digits_or_one_error(size: tuple[int, int])
         assert all(seen.image.shape == (28, 28) and seen.image.any() for seen in found)
 
 
+def test_a_picture_of_a_few_pixels_gives_digits_or_one_error() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        height, width = rng.integers(1, 13, 2)
+        pixels = np.full((height, width), rng.integers(256), np.uint8)
+        pixels[rng.integers(height) :, rng.integers(width) :] = rng.integers(256)
+        noise = rng.integers(0, 256, (height, width), np.uint8)
+        for picture in (pixels, noise):
+            try:
+                found = find_digits(Image.fromarray(picture))
+            except ImageError:
+                continue
+            assert all(seen.image.shape == (28, 28) and seen.image.any() for seen in found)
+
+
 def test_what_takes_one_digit_refuses_a_number(digits) -> None:
     ink = np.hstack([placed(strokes(digit, 150), 170, 170, 0.5, 0.5) for digit in digits[[7, 3]]])
     with pytest.raises(ImageError, match="expected one digit in the image, found 2; crop it"):
