@@ -6,6 +6,7 @@ fit 20 x 20 pixels, keeping its proportions, and centre it in 28 x 28 by its cen
 
 import io
 import re
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from storage.errors import ImageError
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 MAX_PIXELS = 25_000_000
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, above which it warns
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged EXIF data, which is left out
 SIDE, FIT, CENTRE = 28, 20, 14
 
 # Key of an image's info: by how much it was reduced when it was decoded.

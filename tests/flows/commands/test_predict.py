@@ -163,6 +163,13 @@ def test_a_folder_without_images_is_an_error_and_the_others_are_predicted(digits
         assert done.stderr == f"Error: {nothing}: expected images in the folder, found none\n"
 
 
+def test_damaged_exif_data_is_left_out_in_silence(digits, store, picture, tmp_path):
+    photo = tmp_path / "photo.jpg"
+    Image.open(picture).convert("RGB").save(photo, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f")
+    done = digits("predict", "photo.jpg")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_without_a_champion_or_with_several_it_says_what_to_do(digits, picture, home, tiny_model):
     done = digits("predict", str(picture))
     assert done.returncode == 1
