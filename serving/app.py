@@ -93,6 +93,8 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
 def _remedy(where: str, received: object) -> str:
     if isinstance(received, str) and not where.startswith(("label", "actor")):
         return "; to send an image file, send its bytes as the body of /predict"
+    if where == "label":
+        return "; a label is a digit from 0 to 9, or null if it is not a digit"
     if where.startswith("image"):
         return "; an image is 28 rows of 28 whole numbers, 0 (paper) to 255 (ink)"
     return ""

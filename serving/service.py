@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bounds import hold
+from serving.bounds import JSON, hold
 from serving.champion import ChampionWatcher
 from serving.metrics import Metrics
 from serving.normalise import FoundDigit, find_digits, read_image
@@ -26,7 +26,7 @@ T = TypeVar("T")
 # Images being decoded and corrections being written, or waiting for a thread.
 MAX_WAITING = 32
 # A data URL, or base64.
-TEXT = re.compile(rb"\s*(data:|[A-Za-z0-9+/]{60})")
+TEXT = re.compile(rb"\s*\"?(data:|[A-Za-z0-9+/]{60})")
 
 
 class Service:
@@ -147,5 +147,10 @@ def _find(content: bytes) -> Sequence[FoundDigit]:
         raise ImageError(
             "expected the bytes of an image file as the body, received text; decode base64 first"
             " (in a browser, send what canvas.toBlob gives, not canvas.toDataURL)"
+        )
+    if content.lstrip()[:1] in {b"{", b"["}:
+        raise ImageError(
+            f"expected an image file, or JSON with the Content-Type {JSON},"
+            " received JSON with another Content-Type"
         )
     return find_digits(read_image(content))

@@ -143,6 +143,7 @@ def test_an_invalid_body_is_refused_in_one_line(server):
         (422, "multiply them by 255", {"json": as_json((IMAGE > 99).astype(int))}),
         (422, "28 rows of 28 whole numbers", {"json": as_json(IMAGE / 255)}),
         (422, "canvas.toBlob", {"content": b"data:image/png;base64,iVBORw0KGgo="}),
+        (422, "Content-Type application/json", {"content": b'{"images": []}'}),
         (422, "canvas.toBlob", {"content": base64.b64encode(SEVEN.read_bytes())}),
         (422, "send its bytes as the body", {"json": {"images": ["data:image/png;base64,iV="]}}),
         (422, "send its bytes as the body", {"json": "data:image/png;base64,iV="}),
