@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # commands that need no database do not import SQLAlchemy
 WIDE = 120
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = "_.-~=+*#"
+# All but the end of a line.
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 COLOURS = {
     Status.RUNNING: "cyan",
     Status.PROMOTED: "green",
@@ -186,7 +189,11 @@ def _words(value: Any) -> Any:
 
 
 def _text(value: object) -> Text:
-    return value if isinstance(value, Text) else Text("" if value is None else str(value))
+    """Control characters are shown, not sent to the terminal: names come from other people."""
+    if isinstance(value, Text):
+        return value
+    shown = "" if value is None else str(value)
+    return Text(CONTROLS.sub(lambda found: repr(found[0])[1:-1], shown))
 
 
 def _number(value: float | None) -> str:
