@@ -1,6 +1,7 @@
 """Corrections as files: a folder of IDX files, or a CSV file with PNG pictures."""
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ def write_corrections(rows: Sequence[Correction], target: Path) -> int:
     Returns:
         How many were left out: IDX files have no label for what is not a digit.
     """
-    if target.suffix == ".csv":
+    if target.suffix.lower() == ".csv":
         _write_csv(rows, target)
         return 0
     labels = [(row.image, row.label) for row in rows if row.label is not None]
@@ -43,17 +44,27 @@ def read_corrections(source: Path, actor: str) -> list[NewCorrection]:
 
     Args:
         source: The folder or file.
-        actor: Who corrected those of which the file does not say it.
+        actor: Who corrected those for which the file has no name.
 
     Raises:
         InvalidDataError: If any of it cannot be used.
     """
     if source.is_dir():
         now = datetime.now(UTC)
-        return [NewCorrection(image, label, actor, now) for image, label in _read_idx(source)]
-    if found := list(_read_csv(source, actor)):
-        return found
-    raise InvalidDataError(f"{source}: expected a line 'path,label' or more, received none")
+        found = [NewCorrection(image, label, actor, now) for image, label in _read_idx(source)]
+    else:
+        found = list(_read_csv(source, actor))
+        if not found:
+            raise InvalidDataError(f"{source}: expected a line 'path,label' or more, received none")
+    labels: dict[bytes, int | None] = {}
+    for number, correction in enumerate(found, 1):
+        first = labels.setdefault(correction.image.tobytes(), correction.label)
+        if first != correction.label:
+            raise InvalidDataError(
+                f"{source}: expected one label for an image, received {_word(first)} and"
+                f" {_word(correction.label)}; the second is correction {number:,}"
+            )
+    return found
 
 
 def _write_csv(rows: Sequence[Correction], path: Path) -> None:
@@ -67,9 +78,12 @@ def _write_csv(rows: Sequence[Correction], path: Path) -> None:
         for row in rows:
             picture = folder / f"{row.digest[:16]}.png"
             Image.frombytes("L", (28, 28), row.image).save(picture, pnginfo=note)
-            label = "none" if row.label is None else row.label
             place = picture.relative_to(path.parent)
-            writer.writerow((place, label, row.actor, row.corrected_at.isoformat()))
+            writer.writerow((place, _word(row.label), row.actor, row.corrected_at.isoformat()))
+
+
+def _word(label: int | None) -> str:
+    return "none" if label is None else str(label)
 
 
 def _read_idx(folder: Path) -> list[tuple[NDArray[np.uint8], int]]:
@@ -92,11 +106,13 @@ def _read_csv(path: Path, actor: str) -> Iterator[NewCorrection]:
     try:
         # Spreadsheets save a byte order mark, and semicolons where the comma is decimal.
         text = path.read_text(encoding="utf-8-sig")
-        lines = text.splitlines(keepends=True)
+        lines = list(io.StringIO(text, newline=""))
         reader = csv.reader(lines, delimiter=_delimiter(lines))
         numbered = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except (OSError, ValueError, csv.Error) as error:
-        raise InvalidDataError(f"{path}: expected a CSV file, received: {error}") from error
+        raise InvalidDataError(
+            f"{path}: expected a CSV file in UTF-8, received: {error}"
+        ) from error
     filled = [(number, line) for number, line in numbered if any(line)]
     columns: Sequence[str] = COLUMNS[:2]
     if filled and _is_header(filled[0][1]):
@@ -104,7 +120,8 @@ def _read_csv(path: Path, actor: str) -> Iterator[NewCorrection]:
     for number, line in filled:
         cells = dict(zip(columns, line, strict=False))
         try:
-            if any(line[len(columns) :]) or cells.get("label", "").casefold() not in LABEL_WORDS:
+            known = cells.get("label", "").casefold() in LABEL_WORDS
+            if any(line[len(columns) :]) or not known or not cells.get("path"):
                 raise ValueError(
                     "expected 'path,label' with a label from 0 to 9, or none for what is not a"
                     f" digit, received {','.join(line)[:60]!r}"
@@ -115,7 +132,7 @@ def _read_csv(path: Path, actor: str) -> Iterator[NewCorrection]:
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """Of comma, semicolon and tab the first that parts the first filled line in path and label."""
+    """The first of comma, semicolon and tab that splits the first filled line into columns."""
     first = next((line for line in lines if line.strip(",;\t\r\n ")), "")
     for delimiter in ",;\t":
         cells = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
@@ -132,24 +149,25 @@ def _correction(folder: Path, cells: Mapping[str, str], actor: str) -> NewCorrec
     try:
         image = _read_picture(folder / cells["path"])
     except (OSError, ValueError, ImageError) as error:
-        raise ValueError(f"{cells['path']}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ValueError(f"{cells['path']}: {reason}") from error
     label = LABEL_WORDS[cells["label"].casefold()]
     return NewCorrection(image, label, cells.get("actor") or actor, _when(cells))
 
 
 def _when(cells: Mapping[str, str]) -> datetime:
-    """When it was corrected; now if the file does not say it, UTC if it names no zone."""
-    told = cells.get("corrected_at")
-    if not told:
+    """When it was corrected: now if the file does not say; in UTC if it names no zone."""
+    given = cells.get("corrected_at")
+    if not given:
         return datetime.now(UTC)
     try:
-        when = datetime.fromisoformat(told)
-    except ValueError as error:
+        when = datetime.fromisoformat(given)
+        return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise ValueError(
             "corrected_at: expected a date and time as 2026-11-25T09:00:00+00:00, received"
-            f" {told!r}"
+            f" {given!r}"
         ) from error
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _read_picture(path: Path) -> NDArray[np.uint8]:

@@ -60,6 +60,18 @@ def test_they_are_listed_for_people_and_for_programs(digits, corrections):
     assert [row["label"] for row in rows] == ["1", "0"]
 
 
+def test_a_name_cannot_control_the_terminal_and_can_be_exported(digits, corrections, tmp_path):
+    corrections.add(IMAGES[:1], [1], actor="\x1b[2Janna\u2028bob")
+    listed = digits("corrections").stdout
+    assert r"\x1b[2Janna" in listed
+    assert "\x1b" not in listed
+
+    digits("corrections", "export", "all.CSV")
+    assert "all.CSV" in digits("corrections", "import", "all.CSV").stdout
+    actors = [given.actor for given in read_corrections(tmp_path / "all.CSV", "me")]
+    assert "\x1b[2Janna\u2028bob" in actors
+
+
 def test_a_page_shows_their_pictures(digits, corrections, tmp_path):
     done = digits("corrections", "list", "--html", "page.html")
     page = (tmp_path / "page.html").read_text()
@@ -245,6 +257,13 @@ def test_a_picture_of_any_size_is_normalised_on_import(digits, corrections, home
         ("seven.png,\n", "line 1: expected 'path,label'"),
         ("path;label\nseven.png;none\nseven.png;\n", "line 3: expected 'path,label'"),
         ("path,label,corrected_at\nseven.png,7,today\n", "line 2: corrected_at: expected a date"),
+        (
+            "path,label,corrected_at\nseven.png,7,9999-12-31T23:00:00-14:00\n",
+            "corrected_at: expected",
+        ),
+        ("seven.png,7\n\nseven.png,none\n", "one label for an image, received 7 and none"),
+        (",7\n", "line 1: expected 'path,label'"),
+        ("no.png,3\n", "no.png: No such file or directory\n"),
         ("mine.csv,3\n", "another file type"),
         ("\x00", "line 1"),
         ("", "mine.csv: expected a line 'path,label' or more, received none"),
