@@ -77,6 +77,8 @@ def database_errors(where: URL) -> Iterator[None]:
         advice = "check DIGITS_HOME and DIGITS_DATABASE_URL"
         if "readonly" in cause:
             advice = "this user must be able to write the file and its folder"
+        elif "disk is full" in cause:
+            advice = "free some space on its disk"
         raise DatabaseError(
             f"cannot use the metrics database {where.set(query={}).render_as_string()}:"
             f" {cause}; {advice}"

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from storage.errors import DatabaseError
 from storage.settings import Settings
-from storage.tables.database import has_database, open_database
+from storage.tables.database import has_database, open_database, writing
 from storage.tables.schema import MIGRATIONS, REVISION, Base
 
 
@@ -41,6 +41,16 @@ def test_a_new_database_gets_its_folder_and_the_newest_schema(settings: Settings
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [
             (REVISION,)
         ]
+
+
+def test_a_full_disk_is_named_with_what_to_do(engine: Engine) -> None:
+    def fill() -> None:
+        with writing(engine) as session:
+            session.execute(text("PRAGMA max_page_count = 1"))  # no file grows any more
+            session.execute(text("CREATE TABLE other AS SELECT zeroblob(1000000)"))
+
+    with pytest.raises(DatabaseError, match="disk is full; free some space on its disk"):
+        fill()
 
 
 def test_the_revision_in_the_code_is_the_newest_migration() -> None:
