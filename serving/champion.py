@@ -38,7 +38,7 @@ class Champion:
 
         Returns:
             JSON values: digit, probability, runner_up, runner_up_probability and the ten
-            probabilities, each in [0, 1]; and unsure, whether it may be no digit.
+            probabilities, each in [0, 1]; and unsure, whether it may not be a digit.
         """
         (probabilities,) = self.classifier.probabilities(image[None]).tolist()
         second, first = sorted(range(10), key=probabilities.__getitem__)[-2:]

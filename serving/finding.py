@@ -85,7 +85,7 @@ def _one_digit(one: Piece, other: Piece, tall: int) -> bool:
     apart = max(one.top, other.top) - min(one.bottom, other.bottom)
     lower = min(one.height, other.height)
     if max(one.height, other.height) < 0.25 * tall:
-        return False  # a column of dots is none
+        return False  # a column of dots is not a digit
     if apart > -0.3 * lower:
         return shared > 0.1 * min(one.width, other.width) and apart < 0.3 * tall
     share = 0.3 if lower < 0.6 * tall else 0.6
@@ -129,7 +129,7 @@ def _one_pen(digits: list[Piece], ink: Grey) -> list[Piece]:
 
 
 def _one_line(digits: list[Piece]) -> list[Piece]:
-    """The digits beside the largest one; what is small, and far from all that are large, is none.
+    """The digits on the line of the largest one, without small pieces far from every large one.
 
     Raises:
         ImageError: If there are digits above or below it, too.

@@ -41,7 +41,7 @@ class Prediction(BaseModel):
     runner_up: int
     runner_up_probability: float
     probabilities: list[float] = Field(description="Probability of each digit, 0 to 9; sum 1.")
-    unsure: bool = Field(description="Whether this may be no digit, or none that the model knows.")
+    unsure: bool = Field(description="Whether this may not be a digit.")
     box: Box | None = Field(None, description="Where the digit is, if an image file was sent.")
     image: list[list[int]] | None = Field(
         None, description="The 28 x 28 pixels given to the model, if an image file was sent."

@@ -8,7 +8,7 @@ from serving.pieces import Piece, encloses, outline_of, rectangular, split
 
 
 def sheet_of(piece: Piece, grey: Grey) -> Mask | None:
-    """The inside of a piece that is no stroke but a sheet of paper, with its writing."""
+    """The inside of a piece that is a sheet of paper with writing, not a stroke."""
     if not 0.15 < piece.area / piece.mask.size < 0.98:  # a bold, angular digit is smaller
         return None
     outline = outline_of(piece)

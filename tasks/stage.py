@@ -62,7 +62,7 @@ def stage(
     """Write the model for Keras and LiteRT, rule, golden batch and manifest as the candidate.
 
     The golden batch is training images with the probabilities that Keras gives them, and the
-    scores of the rule for what may be no digit. Anyone who loads the stored
+    scores of the rule for images that may not be digits. Anyone who loads the stored
     model can check with it that it still answers the same.
 
     The manifest says what ``origin_of`` returns.

@@ -141,8 +141,8 @@ def import_corrections(
     """Import corrections from SOURCE, all or none: an exported folder, or a CSV file.
 
     The CSV file has the columns `path` and `label`, and if there is a header, also `actor` and
-    `corrected_at`; commas, semicolons or tabs part them. Paths are relative to it, and the
-    pictures are normalised like MNIST's. The label is a digit, or `none` for what is not one.
+    `corrected_at`, separated by commas, semicolons or tabs. Paths are relative to it, and the
+    pictures are normalised like MNIST's. The label is a digit, or `none` for no digit.
     """  # fmt: skip
     from flows.output.correction_files import read_corrections
 

@@ -33,7 +33,7 @@ def predict(files: tuple[str, ...], dataset: str | None, form: str) -> None:
 
     PNG, JPEG, WebP or BMP, of any size and colour, dark on light or light on dark. A folder
     means all images in it and its subfolders, - standard input. "unsure" instead of a
-    probability: this may be no digit. Exits with 1 if a file cannot be read or shows no digit;
+    probability: this may not be a digit. Exits with 1 if a file cannot be read or shows no digit;
     the others are still predicted.
     """
     from serving.champion import load_champion

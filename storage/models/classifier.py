@@ -90,7 +90,7 @@ class Classifier:
         return answers
 
     def unsure(self, image: NDArray[np.uint8], digit: int, probability: float) -> bool:
-        """Tell whether an image may be no digit; never, if the version has no rule.
+        """Tell whether an image may not be a digit; never, if the version has no rule.
 
         Args:
             image: uint8, shape (28, 28); 0 is paper, 255 is ink.

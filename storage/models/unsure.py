@@ -1,4 +1,4 @@
-"""The rule that tells which images may be no digit.
+"""The rule that tells which images may not be digits.
 
 Images of one digit, blurred and shrunk to 15 x 15, lie near a few subspaces of 13 dimensions: ways
 to write it. An image far from all subspaces of the digit that the network answers is unlike the

@@ -1,4 +1,4 @@
-"""Fit the rule that tells which images may be no digit, on training images alone."""
+"""Fit the rule that tells which images may not be digits, on training images alone."""
 
 from collections.abc import Callable
 from dataclasses import replace
