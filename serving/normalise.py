@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
 from serving.finding import STRONG, find_pieces
-from serving.ink import find_ink
+from serving.ink import MIN_CONTRAST, box, find_ink
 from serving.pieces import Piece, stroke_of
 from storage.errors import ImageError
 
@@ -174,17 +174,28 @@ def _grey(image: Image.Image) -> NDArray[np.float32]:
     pixels = np.asarray(rgba, dtype=np.float32)
     colour, alpha = pixels[..., :3], pixels[..., 3:] / np.float32(255)
     if alpha.min() < 1:
-        # Put dark drawings on white paper, light ones on black.
-        opaque = alpha.sum()
-        mean = (colour * alpha).sum() / (3 * opaque) if opaque > 0 else 0.0
-        paper = np.full_like(colour, 255 if mean < 128 else 0)
-        colour = colour * alpha + paper * (1 - alpha)
+        colour = colour * alpha + _paper_behind(colour, alpha) * (1 - alpha)
     luma = colour @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     # Red ink on green paper of the same brightness shows only in a colour channel.
     channels = [luma, *np.moveaxis(colour, 2, 0)]
     spread = [float(channel.std()) for channel in channels]
     best = int(np.argmax(spread))
     return channels[best] if spread[best] > 1.5 * spread[0] else luma
+
+
+def _paper_behind(colour: NDArray[np.float32], alpha: NDArray[np.float32]) -> float:
+    """The grey level of the paper behind a drawing: white for dark ones, black for light ones."""
+    drawn = alpha[..., 0] > 0.5
+    core = cv2.erode(drawn.astype(np.uint8), box(3)) > 0
+    rim = drawn & ~core
+    if core.any() and rim.any():
+        # Soft edges that were drawn on paper fade into its colour.
+        fades = float(colour[rim].mean() - colour[core].mean())
+        if abs(fades) > MIN_CONTRAST:
+            return 255 if fades > 0 else 0
+    opaque = float(alpha.sum())
+    mean = float((colour * alpha).sum()) / (3 * opaque) if opaque > 0 else 0.0
+    return 255 if mean < 128 else 0
 
 
 def _fitted(ink: NDArray[np.float32]) -> NDArray[np.float32]:

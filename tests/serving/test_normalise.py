@@ -113,6 +113,15 @@ def test_every_rendering_of_a_digit_gives_the_same_input(name: str, digits) -> N
     assert np.median(found) > (0.8 if name in {"half size", "thin pen"} else 0.93)
 
 
+@pytest.mark.parametrize("paper", [255, 0])
+def test_a_drawing_cut_out_of_its_paper_is_put_back_on_it(paper: int, digits) -> None:
+    for digit in digits:
+        whole = Image.fromarray(np.pad(np.asarray(enlarged(140)(digit)), 40))
+        whole = whole.point(lambda value: abs(paper - value))
+        cut = Image.merge("LA", (whole, whole.point(lambda value: 255 * (value != paper))))
+        assert alike(seen(cut), seen(whole)) > 0.99
+
+
 @pytest.mark.parametrize("side", [28, 64, 300, 2000])
 @pytest.mark.parametrize("turn", [0, 90])
 def test_the_ink_fits_20_pixels_and_is_centred_by_its_mass(side: int, turn: int) -> None:
