@@ -25,7 +25,7 @@ WIDE = 120
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = "_.-~=+*#"
 # All but the end of a line.
-CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 COLOURS = {
     Status.RUNNING: "cyan",
     Status.PROMOTED: "green",

@@ -63,7 +63,7 @@ def test_they_are_listed_for_people_and_for_programs(digits, corrections):
 def test_a_name_cannot_control_the_terminal_and_can_be_exported(digits, corrections, tmp_path):
     corrections.add(IMAGES[:1], [1], actor="\x1b[2Janna\u2028bob")
     listed = digits("corrections").stdout
-    assert r"\x1b[2Janna" in listed
+    assert r"\x1b[2Janna\u2028bob" in listed
     assert "\x1b" not in listed
 
     digits("corrections", "export", "all.CSV")
