@@ -95,6 +95,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(home, idx_
     assert first == second != third
 
 
+@pytest.mark.slow
 def test_runs_of_a_name_keep_their_own_champion(home):
     run(epochs=1)
     run(epochs=1, name="trial")

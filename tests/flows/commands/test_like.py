@@ -64,6 +64,7 @@ def test_a_run_without_weights_can_be_repeated_and_every_option_reaches_the_row(
     assert {name: row[name] for name in given | taken} == given | taken
 
 
+@pytest.mark.slow
 def test_replacing_the_dataset_of_a_run_also_replaces_its_dataset_defaults(digits, home):
     home.mkdir()
     engine = open_database(f"sqlite:///{home / 'metrics.db'}")
