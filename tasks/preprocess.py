@@ -28,7 +28,7 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Examples":
+    def __getitem__(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> "Examples":
         return Examples(self.pixels[rows], self.labels[rows])
 
     @property
