@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -78,8 +78,7 @@ class Journal:
             RunClosedError: If another process has closed the row as lost.
         """
         if isinstance(value, LearningCurve):
-            points = ((e.loss, e.accuracy, e.duration_s) for e in value.epochs)
-            self._runs.add_epochs(self.id, points)
+            self._runs.add_epochs(self.id, map(asdict, value.epochs))
         if isinstance(value, Measurements) and value.recorded:
             self._runs.set_digits(self.id, value.recorded)
         if isinstance(value, Held) and (value.answers or value.reasons):

@@ -22,17 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training examples, measured while the weights were changing.
+    """One pass over the training examples; its fields are columns of ``epochs``.
 
     Args:
-        loss: Mean loss per example.
-        accuracy: Share of the examples that were correct, in [0, 1].
+        loss: Mean loss per example, measured while the weights were changing.
+        accuracy: Share of the examples that were correct, in [0, 1], measured likewise.
         duration_s: Seconds it took.
+        validation_loss: Mean loss per validation example after the epoch; None without any.
+        validation_accuracy: Share of them that were correct after the epoch, in [0, 1].
     """
 
     loss: float
     accuracy: float
     duration_s: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
 
 
 @dataclass(frozen=True)

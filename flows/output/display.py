@@ -52,10 +52,11 @@ def print_run(run: Run, curve: Sequence[dict[str, Any]], digits: Sequence[dict[s
             fields += _rules(run, "rule")
         else:
             fields.append((column, _status(run) if column == "status" else _words(value)))
-    for name in ("loss", "accuracy") if curve else ():
-        values = [epoch[name] for epoch in curve]
-        line = f"{sparkline(values)}  {values[0]:.4f} to {values[-1]:.4f}"
-        fields.append((f"{name}, epochs", line))
+    for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
+        values = [epoch[name] for epoch in curve if epoch[name] is not None]
+        if values:
+            line = f"{sparkline(values)}  {values[0]:.4f} to {values[-1]:.4f}"
+            fields.append((f"{name.replace('_', ' ')}, epochs", line))
     for digit in digits:
         shares = f"recall {_number(digit['recall'])}  precision {_number(digit['precision'])}"
         found = f"{digit['correct']:,} of {digit['images']:,}  {shares}"

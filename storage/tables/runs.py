@@ -1,7 +1,7 @@
 """The table of runs: one row per run, from before training to its final status."""
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -80,14 +80,12 @@ class Runs:
         values |= {"finished_at": now, "duration_s": duration_s}
         self._write(run_id, **values, status=status, reason=reason)
 
-    def add_epochs(self, run_id: str, epochs: Iterable[tuple[float, float, float]]) -> None:
-        """Write a learning curve: loss, accuracy and seconds of each epoch, in order."""
+    def add_epochs(self, run_id: str, epochs: Iterable[Mapping[str, Any]]) -> None:
+        """Write a learning curve: columns of ``epochs`` for each epoch, in order."""
         with writing(self._engine) as session:
             session.add_all(
-                EpochRow(
-                    run_id=run_id, epoch=number, loss=loss, accuracy=accuracy, duration_s=seconds
-                )
-                for number, (loss, accuracy, seconds) in enumerate(epochs, start=1)
+                EpochRow(run_id=run_id, epoch=number, **values)
+                for number, values in enumerate(epochs, start=1)
             )
 
     def set_digits(self, run_id: str, evaluation: Evaluation) -> None:

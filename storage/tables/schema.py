@@ -205,6 +205,21 @@ class Run(Base):
     train_accuracy: Mapped[float | None] = _column("mean accuracy over the same epoch", SHARE)
     train_total: Mapped[int | None] = _column("training images", IMAGES)
     fit_s: Mapped[float | None] = _column("duration of all epochs", SECONDS)
+    validation_total: Mapped[int | None] = _column(
+        "training images that were not trained on, for the choices made in training; empty if the"
+        " network trains on all",
+        IMAGES,
+    )
+    validation_accuracy: Mapped[float | None] = _column(
+        "validation images that the calibrated model classified correctly", SHARE
+    )
+    validation_loss: Mapped[float | None] = _column(
+        "mean categorical cross-entropy of the calibrated model on the validation images", NATS
+    )
+    validation_disturbed_loss: Mapped[float | None] = _column(
+        "the same on five copies of the validation images, disturbed like the images trained on",
+        NATS,
+    )
     source: Mapped[str] = _column(
         "the data that was loaded (`--dataset`): its name, or a folder", category=True
     )
@@ -379,6 +394,12 @@ class EpochRow(Base):
     epoch: Mapped[int] = _column("starts at 1", primary_key=True)
     loss: Mapped[float] = _column("mean over the training images", NATS)
     accuracy: Mapped[float] = _column("training images classified correctly", SHARE)
+    validation_loss: Mapped[float | None] = _column(
+        "mean over the validation images after the epoch; empty if the network trains on all", NATS
+    )
+    validation_accuracy: Mapped[float | None] = _column(
+        "validation images classified correctly after the epoch", SHARE
+    )
     duration_s: Mapped[float] = _column("duration of the epoch", SECONDS)
 
 

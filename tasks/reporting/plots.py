@@ -6,7 +6,7 @@ import base64
 import io
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,25 +28,36 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 
 def learning_curve(curve: Sequence[Epoch]) -> str:
-    """Loss and accuracy on the training images, epoch by epoch."""
+    """Loss and accuracy of each epoch, on the training images and the validation part if any."""
     figure = _figure(7.2, 2.5, left=0.06, right=0.985, bottom=0.19, top=0.89, wspace=0.16)
-    epochs = np.arange(1, len(curve) + 1)
     loss, accuracy = figure.subplots(1, 2)
-    for axes, name, values, colour in (
-        (loss, "training loss (nats)", [epoch.loss for epoch in curve], ORANGE),
-        (accuracy, "training accuracy", [epoch.accuracy for epoch in curve], BLUE),
-    ):
-        axes.plot(epochs, values, color=colour, marker="o", markersize=3.5, linewidth=1.8)
-        axes.set_title(name, loc="left", fontsize=10, color=INK)
-        axes.set_xlabel("epoch", fontsize=9)
-        axes.annotate(
-            f"{values[-1]:.4f}", (epochs[-1], values[-1]), textcoords="offset points",
-            xytext=(0, 7), ha="right", fontsize=9, color=colour,
-        )  # fmt: skip
-        axes.margins(y=0.18)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        _plain(axes)
+    _draw_curve(loss, "loss (nats)", [e.loss for e in curve], [e.validation_loss for e in curve])
+    _draw_curve(
+        accuracy, "accuracy", [e.accuracy for e in curve], [e.validation_accuracy for e in curve]
+    )
     return _data_uri(figure)
+
+
+def _draw_curve(
+    axes: Any, quantity: str, training: Sequence[float], validation: Sequence[float | None]
+) -> None:
+    lines = [("training", training, ORANGE)]
+    known = [value for value in validation if value is not None]
+    if len(known) == len(training):
+        lines.append(("validation", known, BLUE))
+    above = max(lines, key=lambda line: line[1][-1])
+    for name, values, colour in lines:
+        epochs = np.arange(1, len(values) + 1)
+        axes.plot(epochs, values, color=colour, marker="o", markersize=3.5, linewidth=1.8)
+        axes.annotate(
+            f"{name} {values[-1]:.4f}", (epochs[-1], values[-1]), textcoords="offset points",
+            xytext=(0, 7 if name == above[0] else -14), ha="right", fontsize=9, color=colour,
+        )  # fmt: skip
+    axes.set_title(quantity, loc="left", fontsize=10, color=INK)
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.margins(y=0.22)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _plain(axes)
 
 
 def confusion_matrix(evaluation: Evaluation) -> str:

@@ -142,6 +142,23 @@ def test_the_report_says_how_many_that_are_not_a_digit_are_answered_surely(repor
     assert "not a digit" not in reported(found, not_digits=0)
 
 
+def test_the_report_says_what_the_model_does_on_images_that_were_held_out(
+    reported, new_recipe: Callable[..., Recipe]
+) -> None:
+    found = measured(evaluation(90, 0.12345))
+    assert "- **validation**" not in reported(found)
+    assert (
+        "- **validation**: accuracy 0.9955, loss 0.0154, on disturbed copies 0.0512; 343 of the"
+        " training images, which were not trained on\n"
+    ) in reported(
+        found, validation_total=343, validation_accuracy=0.99552, validation_loss=0.01544,
+        validation_disturbed_loss=0.05123,
+    )  # fmt: skip
+    both = [Epoch(0.5, 0.8, 1.5, 0.2, 0.95), Epoch(0.25, 0.9, 1.0, 0.1, 0.98)]
+    text = report_text(row(found, new_recipe()), LearningCurve(tuple(both)), found, IMAGES)
+    assert pictures(text)["learning curve"] != pictures(reported(found))["learning curve"]
+
+
 def test_every_table_and_heading_of_the_report_has_blank_lines_around_it(reported) -> None:
     lines = reported(measured(evaluation(90, 0.12345), Mistake(3, 1, 2, 0.9))).splitlines()
     for before, line in pairwise(lines):

@@ -21,6 +21,10 @@ from storage.tables.database import open_database
 from storage.tables.runs import Runs
 from tasks.data.sources import resolve
 
+EPOCHS = [
+    {"loss": 0.5, "accuracy": 0.8, "duration_s": 1.5, "validation_loss": 0.3},
+    {"loss": 0.25, "accuracy": 0.9, "duration_s": 1.0, "validation_loss": 0.2},
+]
 REASON = "failed the rule champion: it is better on the same images, 300 against 20 " * 3
 DIGITS = str(Path(sys.executable).with_name("digits"))
 
@@ -40,7 +44,7 @@ def ids(home) -> list[str]:
         recipe = resolve(name=dataset, epochs=2)
         run_id = runs.open(recipe, versions={"python": "3.11"}, host="here")
         if correct:
-            runs.add_epochs(run_id, [(0.5, 0.8, 1.5), (0.25, 0.9, 1.0)])
+            runs.add_epochs(run_id, EPOCHS)
             rows = [[10 if a == b else 0 for b in range(10)] for a in range(10)]
             runs.set_digits(run_id, Evaluation(0.1, tuple(map(tuple, rows))))
             runs.note(
@@ -152,9 +156,11 @@ def test_rows_come_as_csv_and_as_json(digits, ids):
 
 
 def test_show_has_the_learning_curve_and_each_digit(digits, ids):
-    text = digits("show", ids[2]).stdout
-    assert "█▁  0.5000 to 0.2500" in text
-    assert "digit 7" in text
+    lines = [" ".join(line.split()) for line in digits("show", ids[2]).stdout.splitlines()]
+    assert "loss, epochs █▁ 0.5000 to 0.2500" in lines
+    assert "validation loss, epochs █▁ 0.3000 to 0.2000" in lines
+    assert not [line for line in lines if line.startswith("validation accuracy, epochs")]
+    assert "digit 7 10 of 10 recall 1.0000 precision 1.0000" in lines
     shown = json.loads(digits("show", ids[2], "--json").stdout)
     assert [epoch["loss"] for epoch in shown["learning_curve"]] == [0.5, 0.25]
     assert [digit["correct"] for digit in shown["digits"]] == [10] * 10

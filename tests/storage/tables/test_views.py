@@ -137,15 +137,17 @@ def test_learning_curve_and_digits_are_written_once_and_read_from_both_sides(
     runs: Runs, sql: sqlite3.Connection, new_recipe
 ) -> None:
     run_id = runs.open(new_recipe(), versions={}, host="here")
-    runs.add_epochs(run_id, [(0.5, 0.8, 1.5), (0.25, 0.9, 1.0)])
+    runs.add_epochs(run_id, [epoch(0.5), {**epoch(0.25), "validation_loss": 0.2}])
     evaluation = Evaluation(
         0.1, tuple(tuple(9 if a == b else 0 for b in range(10)) for a in range(10))
     )
     for _ in range(2):
         runs.set_digits(run_id, evaluation)
 
-    found = sql.execute("SELECT epoch, loss, accuracy, duration_s FROM epochs ORDER BY epoch")
-    assert [tuple(row) for row in found] == [(1, 0.5, 0.8, 1.5), (2, 0.25, 0.9, 1.0)]
+    found = sql.execute(
+        "SELECT epoch, loss, accuracy, duration_s, validation_loss FROM epochs ORDER BY epoch"
+    )
+    assert [tuple(row) for row in found] == [(1, 0.5, 0.9, 1.5, None), (2, 0.25, 0.9, 1.5, 0.2)]
     assert [epoch.loss for epoch in runs.epochs_of(run_id)] == [0.5, 0.25]
     found = sql.execute(
         "SELECT digit, images, correct, answers, recall, precision FROM digit_metrics"
@@ -158,7 +160,11 @@ def test_learning_curve_and_digits_are_written_once_and_read_from_both_sides(
 def test_an_epoch_with_a_non_finite_loss_is_refused(runs: Runs, new_recipe, value: float) -> None:
     run_id = runs.open(new_recipe(), versions={}, host="here")
     with pytest.raises(DatabaseError):
-        runs.add_epochs(run_id, [(value, 0.5, 1.0)])
+        runs.add_epochs(run_id, [epoch(value)])
+
+
+def epoch(loss: float) -> dict[str, float]:
+    return {"loss": loss, "accuracy": 0.9, "duration_s": 1.5}
 
 
 def test_history_filters_by_dataset_status_and_day(runs: Runs, nights) -> None:
@@ -236,7 +242,8 @@ def fill(path: Path, runs: int) -> None:
         sql.execute(
             "WITH RECURSIVE n(epoch) AS"
             " (SELECT 1 UNION ALL SELECT epoch + 1 FROM n WHERE epoch < 10)"
-            " INSERT INTO epochs SELECT run_id, epoch, 0.1, 0.9, 1.0 FROM runs, n"
+            " INSERT INTO epochs (run_id, epoch, loss, accuracy, duration_s)"
+            " SELECT run_id, epoch, 0.1, 0.9, 1.0 FROM runs, n"
         )
         sql.execute(
             "INSERT INTO promotions SELECT dataset, ROW_NUMBER() OVER (PARTITION BY dataset"
