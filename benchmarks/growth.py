@@ -113,7 +113,7 @@ def _step(source: str, width: int) -> dict[str, float]:
     lap("validate")
     training, test = preprocess.fn(data)
     lap("preprocess")
-    curve = train.fn(model, training, recipe).epochs
+    curve = train.fn(model, training, recipe).curve.epochs
     taken["epoch 1"], taken["epoch 2"] = (epoch.duration_s for epoch in curve)
     started = time.perf_counter()
     evaluate.fn(model, test)

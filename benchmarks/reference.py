@@ -59,8 +59,7 @@ def champions(data: Dataset, sample: Labels, folder: Path) -> Iterator[Champion]
     store = ModelStore(LocalFolder(folder), "mnist")
     for architecture, epochs, seed in CHAMPIONS:
         recipe: Recipe = resolve(architecture=architecture, epochs=epochs, seed=seed)
-        model = build.fn(recipe)
-        train.fn(model, training, recipe)
+        model = train.fn(build.fn(recipe), training, recipe).model
         name = f"{architecture}, {epochs} epochs, seed {seed}"
         run = f"{architecture}-{seed}"
         candidate = stage.fn(store, run, calibrate.fn(model, training).model, data, {})

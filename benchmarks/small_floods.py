@@ -21,6 +21,7 @@ from tasks.build import build
 from tasks.calibrate import calibrate
 from tasks.corrections import add_corrections
 from tasks.data.dataset import Dataset
+from tasks.data.sources import resolve
 from tasks.hold import reasons_to_hold
 from tasks.load import load
 from tasks.preprocess import preprocess
@@ -42,7 +43,7 @@ def main() -> None:
     told = parser.parse_args()
 
     def recipe(seed: int) -> Recipe:
-        return Recipe(
+        return resolve(
             dataset=str(told.data), name="mnist", architecture=told.architecture,
             epochs=told.epochs, seed=seed, corrections=True, min_accuracy=0.0, min_recall=0.0,
         )  # fmt: skip
@@ -74,8 +75,7 @@ def _barred(sevens: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _trained(data: Dataset, recipe: Recipe) -> "keras.Model":
     training, _ = preprocess.fn(data)
-    model = build.fn(recipe)
-    train.fn(model, training, recipe)
+    model = train.fn(build.fn(recipe), training, recipe).model
     return calibrate.fn(model, training).model
 
 

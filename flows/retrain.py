@@ -34,6 +34,7 @@ def retrain(
     name: parameters.OrDefault[parameters.Name] = None,
     architecture: parameters.OrChampions[parameters.Architecture] = None,
     epochs: parameters.OrChampions[parameters.Epochs] = None,
+    max_minutes: parameters.MaxMinutes = Recipe.max_minutes,
     batch_size: parameters.OrChampions[parameters.BatchSize] = None,
     learning_rate: parameters.OrChampions[parameters.LearningRate] = None,
     seed: parameters.OrDefault[parameters.Seed] = None,
@@ -61,8 +62,8 @@ def retrain(
         data = corrected.dataset
         training, test = preprocess(data)
         model = build(recipe)
-        curve = run.note(train(model, training, recipe))
-        model = run.note(calibrate(model, training)).model
+        trained = run.note(train(model, training, recipe))
+        model = run.note(calibrate(trained.model, training)).model
         evaluation = evaluate(model, test)
         origin = origin_of(recipe, run.provenance, corrected, check, evaluation)
         candidate = run.note(stage(store, run.id, model, data, origin))
@@ -74,7 +75,7 @@ def retrain(
         run.close(outcome)
         with best_effort("the report"):
             folder = settings.home / "reports"
-            report(run.row(), run.newest_rows(30), data, curve, measurements, folder)
+            report(run.row(), run.newest_rows(30), data, trained.curve, measurements, folder)
     with best_effort("the announcement"):
         announce(run.row())
     return state_of(run.outcome)

@@ -84,15 +84,38 @@ DATASETS = {
 DATASET_CHOICES = f"{', '.join(DATASETS)} or a folder with MNIST's four IDX files"
 
 
-def _own(parameter: str) -> str:
-    usual = getattr(DatasetDefaults, parameter)
-    own = {name: getattr(defaults, parameter) for name, defaults in DATASETS.items()}
-    others = ", ".join(f"{name} {value}" for name, value in own.items() if value != usual)
-    return f"default: {usual}, for {others}"
-
-
-Network = Literal["mlp", "cnn"]
+Network = Literal["mlp", "cnn", "convnet", "convnet-deep"]
 """The architectures that come with digits."""
+
+
+@dataclass(frozen=True)
+class ArchitectureDefaults:
+    """How an architecture is trained unless the recipe says otherwise."""
+
+    epochs: int = 10
+    batch_size: int = 128
+    learning_rate: float = 0.001
+
+
+ARCHITECTURES: dict[str, ArchitectureDefaults] = {
+    "mlp": ArchitectureDefaults(),
+    "cnn": ArchitectureDefaults(),
+    "convnet": ArchitectureDefaults(epochs=13, learning_rate=0.004),
+    "convnet-deep": ArchitectureDefaults(epochs=38, learning_rate=0.003),
+}
+"""One for each network; a user's own has the defaults of ``ArchitectureDefaults``."""
+
+DEEP_FROM_MINUTES = 8
+"""With at least so much time for its training, ``convnet`` becomes ``convnet-deep``."""
+
+
+def _own(parameter: str, table: Mapping[str, DatasetDefaults | ArchitectureDefaults]) -> str:
+    """What a parameter is by default, for the help."""
+    own = {name: getattr(defaults, parameter) for name, defaults in table.items()}
+    usual, *_ = own.values()
+    others = ", ".join(f"{name} {value}" for name, value in own.items() if value != usual)
+    return f"default: {usual}" + (f", for {others}" if others else "")
+
 
 Dataset = Annotated[str, Help(f"What to load: {DATASET_CHOICES} (plain or .gz).")]
 Name = Annotated[
@@ -112,13 +135,35 @@ Architecture = Annotated[
         "such a function takes the recipe and returns a compiled Keras model",
     ),
     Help(
-        "The network: mlp (Dense 512), cnn (two convolutions), or package.module:function, your"
-        " own function that takes the recipe and returns a compiled Keras model."
+        "The network: mlp (Dense 512), cnn (two convolutions), convnet (six, with augmentation),"
+        " convnet-deep (eight), or package.module:function, your own function that takes the recipe"
+        " and returns a compiled Keras model."
     ),
 ]
-Epochs = Annotated[int, Interval(ge=1, le=1000), Help("Passes over the training images.")]
-BatchSize = Annotated[int, Interval(ge=1, le=65536), Help("Images per step of the optimizer.")]
-LearningRate = Annotated[float, Interval(ge=1e-6, le=1), Help("Step size of the optimizer.")]
+Epochs = Annotated[
+    int,
+    Interval(ge=1, le=1000),
+    Help(f"Passes over the training images; {_own('epochs', ARCHITECTURES)}."),
+]
+BatchSize = Annotated[
+    int,
+    Interval(ge=1, le=65536),
+    Help(f"Images per step of the optimizer; {_own('batch_size', ARCHITECTURES)}."),
+]
+LearningRate = Annotated[
+    float,
+    Interval(ge=1e-6, le=1),
+    Help(f"Step size of the optimizer, at its peak; {_own('learning_rate', ARCHITECTURES)}."),
+]
+MaxMinutes = Annotated[
+    float,
+    Interval(ge=0, le=10_000),
+    Help(
+        "Minutes for the training, instead of epochs: a few steps are timed, and the number of"
+        f" epochs follows. From {DEEP_FROM_MINUTES} minutes, convnet becomes convnet-deep. 0: no"
+        " such limit."
+    ),
+]
 Seed = Annotated[
     int,
     Interval(ge=0, le=2**32 - 1),
@@ -127,7 +172,7 @@ Seed = Annotated[
 MinAccuracy = Annotated[
     float,
     Interval(ge=0, le=1),
-    Help(f"Share of the test images that must be correct; {_own('min_accuracy')}."),
+    Help(f"Share of the test images that must be correct; {_own('min_accuracy', DATASETS)}."),
 ]
 Confident = Annotated[
     bool, Help("Require the lower bound of the accuracy's 95% interval to reach it too.")
@@ -135,7 +180,7 @@ Confident = Annotated[
 MinRecall = Annotated[
     float,
     Interval(ge=0, le=1),
-    Help(f"Share of each digit's test images that must be found; {_own('min_recall')}."),
+    Help(f"Share of each digit's test images that must be found; {_own('min_recall', DATASETS)}."),
 ]
 ChampionRule = Annotated[
     Literal["not-worse", "better", "non-inferior"],
@@ -183,9 +228,10 @@ class Recipe:
     dataset: Dataset = "mnist"
     name: Name
     architecture: Architecture = "mlp"
-    epochs: Epochs = 10
-    batch_size: BatchSize = 128
-    learning_rate: LearningRate = 0.001
+    epochs: Epochs
+    max_minutes: MaxMinutes = 0
+    batch_size: BatchSize
+    learning_rate: LearningRate
     seed: Seed
     min_accuracy: MinAccuracy
     confident: Confident = False
@@ -217,9 +263,13 @@ COLUMNS = {"dataset": "source", "name": "dataset"}
 
 
 # When a run is repeated with another value on the left, its values on the right do not apply.
-DEPENDENT = {"dataset": {"name", "min_accuracy", "min_recall"}, "champion_rule": {"margin"}}
-# What a person says of one run only, so repeating the run does not say it again.
-OF_ONE_RUN = {"accept_change"}
+DEPENDENT = {
+    "dataset": {"name", "min_accuracy", "min_recall"},
+    "champion_rule": {"margin"},
+    "max_minutes": {"epochs"},
+}
+# What holds for one run only: a person's word, and a time that became a number of epochs.
+OF_ONE_RUN = {"accept_change", "max_minutes"}
 
 
 def parameters_of(row: Mapping[str, Any], replaced: frozenset[str] = frozenset()) -> dict[str, Any]:

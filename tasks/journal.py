@@ -33,7 +33,7 @@ from tasks.hold import Held
 from tasks.limits import TimeLimitError, time_limit
 from tasks.reporting import best_effort
 from tasks.scoring.values import Measurements
-from tasks.train import LearningCurve
+from tasks.train import Trained
 
 log = logging.getLogger("digits")
 
@@ -77,8 +77,8 @@ class Journal:
         Raises:
             RunClosedError: If another process has closed the row as lost.
         """
-        if isinstance(value, LearningCurve):
-            self._runs.add_epochs(self.id, map(asdict, value.epochs))
+        if isinstance(value, Trained):
+            self._runs.add_epochs(self.id, map(asdict, value.curve.epochs))
         if isinstance(value, Measurements) and value.recorded:
             self._runs.set_digits(self.id, value.recorded)
         if isinstance(value, Held) and (value.answers or value.reasons):

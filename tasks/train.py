@@ -45,26 +45,51 @@ class LearningCurve:
 
     epochs: tuple[Epoch, ...]
 
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, as it is stored and served.
+
+    Args:
+        model: In float32, with layers of Keras' own.
+        curve: Its epochs.
+        precision: What its convolutions were computed in while it was trained.
+    """
+
+    model: keras.Model
+    curve: LearningCurve
+    precision: str
+
     def columns(self) -> dict[str, object]:
         """Columns of ``runs``: the last epoch, and the seconds of all."""
+        last = self.curve.epochs[-1]
         return {
-            "train_loss": self.epochs[-1].loss,
-            "train_accuracy": self.epochs[-1].accuracy,
-            "fit_s": sum(epoch.duration_s for epoch in self.epochs),
+            "train_loss": last.loss,
+            "train_accuracy": last.accuracy,
+            "fit_s": sum(epoch.duration_s for epoch in self.curve.epochs),
+            "precision": self.precision,
         }
 
 
 @task(cache_policy=NO_CACHE)
-def train(model: keras.Model, examples: Examples, recipe: Recipe) -> LearningCurve:
-    """Fit the model in place.
+def train(model: keras.Model, examples: Examples, recipe: Recipe) -> Trained:
+    """Fit the model in place, as its architecture declares, and make the one that is served.
 
-    The recipe's seed determines the order of the examples, a new one each epoch.
+    The recipe's seed determines the order of the examples, a new one each epoch, and their
+    augmentation.
 
     Raises:
         TrainingDivergedError: If a loss or a weight is not finite after an epoch.
     """
     from tasks.training.fit import fit
+    from tasks.training.networks import architecture_of
+    from tasks.training.precision import precision_of
 
+    architecture = architecture_of(recipe)
+    if architecture.schedule is not None:
+        steps = recipe.epochs * math.ceil(len(examples) / recipe.batch_size)
+        model.optimizer.learning_rate = architecture.schedule(recipe.learning_rate, steps)
+    augment = architecture.augmentation and architecture.augmentation(recipe.seed)
     show_progress = progress_of(recipe.epochs)
     curve: list[Epoch] = []
     started = time.perf_counter()
@@ -85,6 +110,8 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> LearningCur
 
     fit(
         model, examples, epochs=recipe.epochs, batch_size=recipe.batch_size, seed=recipe.seed,
-        on_epoch_end=on_epoch_end,
+        on_epoch_end=on_epoch_end, augment=augment,
     )  # fmt: skip
-    return LearningCurve(tuple(curve))
+    return Trained(
+        architecture.served(model, recipe), LearningCurve(tuple(curve)), precision_of(model)
+    )

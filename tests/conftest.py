@@ -40,6 +40,7 @@ def new_recipe() -> Callable[..., Recipe]:
             "name": "mnist-5k",
             "epochs": 2,
             "batch_size": 100,
+            "learning_rate": 0.001,
             "seed": 7,
             "min_accuracy": 0.5,
             "min_recall": 0.8,

@@ -193,7 +193,17 @@ class Run(Base):
     architecture: Mapped[str] = _column(
         "the network, or the `package.module:function` that builds it", category=True
     )
-    epochs: Mapped[int] = _column("passes over the training images, as requested")
+    epochs: Mapped[int] = _column(
+        "passes over the training images, as requested or as `max_minutes` allowed"
+    )
+    max_minutes: Mapped[float | None] = _column(
+        "the time for the training that the number of epochs was to follow from; 0 for none", "min"
+    )
+    precision: Mapped[str | None] = _column(
+        "what most products were computed in while the network was trained: `bfloat16` or"
+        " `float32`; weights and served model are `float32` in any case",
+        category=True,
+    )
     batch_size: Mapped[int] = _column("per optimizer step", IMAGES)
     learning_rate: Mapped[float] = _column("step size of the optimizer")
     seed: Mapped[int] = _column(

@@ -2,20 +2,32 @@
 
 import logging
 import secrets
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from storage.errors import DatasetNotFoundError, ModelStoreError
+from storage.errors import DatasetNotFoundError, InvalidParameterError, ModelStoreError
 from storage.models.store import open_store
-from storage.recipe import CHAMPIONS, DATASET_CHOICES, DATASETS, DatasetDefaults, Recipe
+from storage.recipe import (
+    ARCHITECTURES,
+    CHAMPIONS,
+    DATASET_CHOICES,
+    DATASETS,
+    DEEP_FROM_MINUTES,
+    ArchitectureDefaults,
+    DatasetDefaults,
+    Recipe,
+)
 from storage.settings import Settings
 
 log = logging.getLogger("digits")
 
 
 def resolve(**given: Any) -> Recipe:
-    """Make a recipe, and fill in what was left open: name, seed, minimum accuracy and recall.
+    """Make a recipe, and fill in what was left open.
+
+    The name and the minimum accuracy and recall follow from the dataset; epochs, batch size and
+    learning rate from the architecture; the seed is drawn.
 
     Args:
         **given: Parameters of ``Recipe``. Those that are missing or None take their defaults.
@@ -26,16 +38,27 @@ def resolve(**given: Any) -> Recipe:
     """
     values = {parameter: value for parameter, value in given.items() if value is not None}
     dataset, name = locate(values.get("dataset", Recipe.dataset))
+    architecture = values.get("architecture", Recipe.architecture)
     own = asdict(DATASETS.get(dataset, DatasetDefaults()))
+    own |= asdict(ARCHITECTURES.get(architecture, ArchitectureDefaults()))
     drawn = secrets.randbelow(2**32)
-    return Recipe(**{"name": name, "seed": drawn, **own, **values, "dataset": dataset})
+    recipe = Recipe(**{"name": name, "seed": drawn, **own, **values, "dataset": dataset})
+    if recipe.max_minutes and "epochs" in values:
+        raise InvalidParameterError(
+            f"epochs: expected none beside max_minutes ({recipe.max_minutes:g}), received"
+            f" {recipe.epochs}; give one of them"
+        )
+    if recipe.architecture == "convnet" and recipe.max_minutes >= DEEP_FROM_MINUTES:
+        return resolve(**values | {"architecture": "convnet-deep"})
+    return recipe
 
 
 def resolve_night(settings: Settings, **given: Any) -> Recipe:
     """Make a recipe in which the parameters of CHAMPIONS that were left open are the champion's.
 
-    So the night trains what was promoted. Without a champion, or if it cannot be read, the
-    defaults apply. Parameters and errors are those of ``resolve``.
+    So the night trains what was promoted. The defaults apply without a champion, if it cannot be
+    read, and to an architecture other than the champion's. Parameters and errors are those of
+    ``resolve``.
     """
     recipe = resolve(**given)
     try:
@@ -44,8 +67,13 @@ def resolve_night(settings: Settings, **given: Any) -> Recipe:
         log.warning("the champion's recipe cannot be read, the defaults apply: %s", error)
         champion = None
     manifest = champion[1].manifest if champion else {}
-    left_open = [name for name in CHAMPIONS if given.get(name) is None]
-    return replace(recipe, **{name: manifest[name] for name in left_open if name in manifest})
+    if given.get("architecture") not in {None, manifest.get("architecture")}:
+        return recipe
+    decided = {name for name, value in given.items() if value is not None}
+    if recipe.max_minutes:
+        decided.add("epochs")
+    left_open = [name for name in CHAMPIONS if name in manifest and name not in decided]
+    return resolve(**given | {name: manifest[name] for name in left_open})
 
 
 def locate(dataset: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -25,6 +26,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tasks.preprocess import Examples
+from tasks.training.augment import Augment
 
 # Python handles Ctrl-C between calls; a whole epoch of a slow network would delay it too long.
 BATCHES_PER_CALL = 100
@@ -43,6 +45,8 @@ def fit(
     batch_size: int,
     seed: int,
     on_epoch_end: OnEpochEnd,
+    augment: Augment | None = None,
+    epochs_done: int = 0,
 ) -> None:
     """Fit a model in place.
 
@@ -52,6 +56,9 @@ def fit(
         epochs: Passes over the examples.
         batch_size: Examples per step of the optimizer; the last step of an epoch takes the rest.
         seed: Determines the order of the examples, a new one each epoch.
+        augment: Changes each batch before it is trained on; see ``tasks.training.augment``.
+        epochs_done: Epochs that an interrupted training has behind it. Model and optimizer are
+            as they were after the last of them.
         on_epoch_end: Called with the mean loss per example and the share of examples that were
             correct, in [0, 1], both measured while the weights were changing. (Keras' ``fit``,
             without an accuracy metric: the share after the epoch.) An exception ends the training.
@@ -60,7 +67,26 @@ def fit(
         ValueError: If the model's own training step does not return its loss.
     """
     train = _fit_in_graph if supports_graph(model) else _fit_with_keras
-    train(model, examples, epochs, batch_size, np.random.default_rng(seed), on_epoch_end)
+    train(model, examples, _Course(epochs, batch_size, seed, augment, epochs_done), on_epoch_end)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """The arguments of ``fit`` that say how often, and in which order, examples are used."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    augment: Augment | None
+    epochs_done: int
+
+    def orders(self, total: int) -> Iterator[NDArray[np.int64]]:
+        """A new order of the examples for each epoch that is left."""
+        shuffler = np.random.default_rng(self.seed)
+        for epoch in range(self.epochs):
+            order = shuffler.permutation(total)
+            if epoch >= self.epochs_done:
+                yield order
 
 
 def supports_graph(model: keras.Model) -> bool:
@@ -92,19 +118,13 @@ def supports_xla(optimizer: keras.Optimizer, variables: list[keras.Variable]) ->
 
 
 def _fit_in_graph(
-    model: keras.Model,
-    examples: Examples,
-    epochs: int,
-    batch_size: int,
-    shuffler: np.random.Generator,
-    on_epoch_end: OnEpochEnd,
+    model: keras.Model, examples: Examples, course: _Course, on_epoch_end: OnEpochEnd
 ) -> None:
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_weights)
-    run_batches = _batch_loop(model, examples, batch_size)
-    total, per_call = len(examples), BATCHES_PER_CALL * batch_size
-    for _ in range(epochs):
-        order = shuffler.permutation(total)
+    run_batches = _batch_loop(model, examples, course.batch_size, course.augment)
+    total, per_call = len(examples), BATCHES_PER_CALL * course.batch_size
+    for order in course.orders(total):
         parts = [
             run_batches(order[start : start + per_call]) for start in range(0, total, per_call)
         ]
@@ -114,7 +134,9 @@ def _fit_in_graph(
     model.optimizer.finalize_variable_values(model.trainable_weights)
 
 
-def _batch_loop(model: keras.Model, examples: Examples, batch_size: int) -> BatchLoop:
+def _batch_loop(
+    model: keras.Model, examples: Examples, batch_size: int, augment: Augment | None
+) -> BatchLoop:
     """A graph that trains on rows batch by batch, and returns summed loss and correct answers."""
     pixels, labels = tf.constant(examples.pixels), tf.constant(examples.labels)
     variables, optimizer = model.trainable_weights, model.optimizer
@@ -126,6 +148,8 @@ def _batch_loop(model: keras.Model, examples: Examples, batch_size: int) -> Batc
     def run_batch(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         digits = tf.cast(tf.gather(labels, rows), tf.int64)
         x, y = tf.cast(tf.gather(pixels, rows), tf.float32) / 255, tf.one_hot(digits, 10)
+        if augment is not None:
+            x, y = augment(x, y, tf.cast(optimizer.iterations, tf.int64))
         with tf.GradientTape() as tape:
             predicted = model(x, training=True)
             loss = model.compute_loss(x, y, predicted)
@@ -150,13 +174,10 @@ def _batch_loop(model: keras.Model, examples: Examples, batch_size: int) -> Batc
 
 
 def _fit_with_keras(
-    model: keras.Model,
-    examples: Examples,
-    epochs: int,
-    batch_size: int,
-    shuffler: np.random.Generator,
-    on_epoch_end: OnEpochEnd,
+    model: keras.Model, examples: Examples, course: _Course, on_epoch_end: OnEpochEnd
 ) -> None:
+    steps = math.ceil(len(examples) / course.batch_size)
+
     def report(_: int, logs: dict[str, float]) -> None:
         if "loss" not in logs:
             received = ", ".join(logs) or "nothing"
@@ -168,17 +189,22 @@ def _fit_with_keras(
             accuracy = _accuracy(model, examples)
         on_epoch_end(float(logs["loss"]), float(accuracy))
 
-    def batches() -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        while True:
-            order = shuffler.permutation(len(examples))
-            for start in range(0, len(examples), batch_size):
-                batch = examples[order[start : start + batch_size]]
-                yield batch.inputs, batch.targets
+    def batches() -> Iterator[tuple[Any, Any]]:
+        number = course.epochs_done * steps
+        for order in course.orders(len(examples)):
+            for start in range(0, len(examples), course.batch_size):
+                batch = examples[order[start : start + course.batch_size]]
+                if course.augment is None:
+                    yield batch.inputs, batch.targets
+                else:
+                    yield course.augment(batch.inputs, batch.targets, tf.constant(number, tf.int64))
+                number += 1
 
     model.fit(
         batches(),
-        epochs=epochs,
-        steps_per_epoch=math.ceil(len(examples) / batch_size),
+        epochs=course.epochs,
+        initial_epoch=course.epochs_done,
+        steps_per_epoch=steps,
         shuffle=False,
         verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=report)],

@@ -51,7 +51,10 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones(digits):
     done = digits("retrain", "--architecture", "resnet")
 
     assert done.returncode == 2
-    assert "expected mlp, cnn or package.module:function, received 'resnet'" in done.stderr
+    assert (
+        "expected mlp, cnn, convnet, convnet-deep or package.module:function, received 'resnet'"
+        in done.stderr
+    )
 
 
 @pytest.mark.parametrize(

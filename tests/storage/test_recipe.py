@@ -14,8 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from storage.errors import InvalidParameterError
 from storage.recipe import (
+    ARCHITECTURES,
     CHAMPIONS,
     DATASETS,
+    ArchitectureDefaults,
     DatasetDefaults,
     Epochs,
     Name,
@@ -40,9 +42,10 @@ def test_defaults_bounds_and_choices_are_pinned() -> None:
         "dataset": "mnist",
         "name": None,
         "architecture": "mlp",
-        "epochs": 10,
-        "batch_size": 128,
-        "learning_rate": 0.001,
+        "epochs": None,
+        "max_minutes": 0,
+        "batch_size": None,
+        "learning_rate": None,
         "seed": None,
         "min_accuracy": None,
         "confident": False,
@@ -57,6 +60,7 @@ def test_defaults_bounds_and_choices_are_pinned() -> None:
     }
     assert {p.name: p.expected for p in NUMBERS} == {
         "epochs": "a whole number from 1 to 1000",
+        "max_minutes": "a number from 0 to 10000",
         "batch_size": "a whole number from 1 to 65536",
         "learning_rate": "a number from 1e-06 to 1",
         "seed": "a whole number from 0 to 4294967295",
@@ -67,7 +71,13 @@ def test_defaults_bounds_and_choices_are_pinned() -> None:
         "corrections_share": "a number from 0 to 0.5",
         "max_hours": "a number from 0.001 to 168",
     }
-    assert get_args(Network) == ("mlp", "cnn")
+    assert get_args(Network) == ("mlp", "cnn", "convnet", "convnet-deep")
+    assert {
+        "mlp": ArchitectureDefaults(epochs=10, batch_size=128, learning_rate=0.001),
+        "cnn": ArchitectureDefaults(epochs=10, batch_size=128, learning_rate=0.001),
+        "convnet": ArchitectureDefaults(epochs=13, batch_size=128, learning_rate=0.004),
+        "convnet-deep": ArchitectureDefaults(epochs=38, batch_size=128, learning_rate=0.003),
+    } == ARCHITECTURES
     assert BY_NAME["champion_rule"].choices == ("not-worse", "better", "non-inferior")
     assert {
         "mnist": DatasetDefaults(min_accuracy=0.97, min_recall=0.8),
@@ -143,7 +153,7 @@ def test_prefects_form_refuses_a_number_out_of_bounds(parameter: Parameter) -> N
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"architecture": "resnet"}, "architecture: expected mlp, cnn or package.module:function"),
+        ({"architecture": "resnet"}, "architecture: expected mlp, cnn, convnet, convnet-deep or"),
         ({"architecture": "a b:c"}, "package.module:function, received 'a b:c'; such a function"),
         ({"architecture": "a:b.c"}, "package.module:function, received 'a:b.c'; such a function"),
         ({"champion_rule": "best"}, "champion_rule: expected one of not-worse, better, non-inf"),
@@ -214,7 +224,7 @@ def test_prefects_form_shows_bounds_and_help_also_where_a_value_may_be_left_open
         "type": "integer",
         "minimum": 1,
         "maximum": 1000,
-        "description": "Passes over the training images.",
+        "description": BY_NAME["epochs"].help,
     }
     seed = TypeAdapter(OrDefault[Seed]).json_schema()
     assert seed == {
@@ -227,12 +237,14 @@ def test_prefects_form_says_that_what_is_left_empty_is_as_the_champions() -> Non
     epochs = TypeAdapter(OrChampions[Epochs]).json_schema()
     assert epochs == {
         "anyOf": [{"type": "integer", "minimum": 1, "maximum": 1000}, {"type": "null"}],
-        "description": "Passes over the training images. Empty: as the champion's.",
+        "description": BY_NAME["epochs"].help + " Empty: as the champion's.",
     }
     assert CHAMPIONS == ("architecture", "epochs", "batch_size", "learning_rate")
 
 
-def test_the_help_of_a_required_share_names_the_datasets_that_differ() -> None:
+def test_the_help_names_the_datasets_and_architectures_that_differ() -> None:
+    assert "default: 10, for convnet 13, convnet-deep 38." in BY_NAME["epochs"].help
+    assert "default: 128." in BY_NAME["batch_size"].help
     assert "default: 0.97, for mnist-5k 0.9." in BY_NAME["min_accuracy"].help
     assert "default: 0.8, for mnist-5k 0.7." in BY_NAME["min_recall"].help
 
@@ -241,15 +253,16 @@ def test_the_parameters_of_a_run_come_from_its_row_without_those_that_are_replac
     new_recipe: Callable[..., Recipe],
 ) -> None:
     recipe = new_recipe(dataset="/data/mine", name="mine", champion_rule="non-inferior", margin=3)
-    assert parameters_of(recipe.columns()) | {"accept_change": False} == vars(recipe)
+    of_this_run = {"accept_change": False, "max_minutes": 0}
+    assert parameters_of(recipe.columns()) | of_this_run == vars(recipe)
     assert parameters_of({"source": "mnist", "margin": None}) == {"dataset": "mnist"}
 
     without = parameters_of(recipe.columns(), frozenset({"dataset", "epochs"}))
     assert vars(recipe).keys() - without.keys() == {
-        "dataset", "name", "min_accuracy", "min_recall", "epochs", "accept_change",
+        "dataset", "name", "min_accuracy", "min_recall", "epochs", *of_this_run,
     }  # fmt: skip
     without = parameters_of(recipe.columns(), frozenset({"champion_rule"}))
-    assert vars(recipe).keys() - without.keys() == {"champion_rule", "margin", "accept_change"}
+    assert vars(recipe).keys() - without.keys() == {"champion_rule", "margin", *of_this_run}
 
 
 def test_a_recipe_cannot_be_changed(new_recipe: Callable[..., Recipe]) -> None:

@@ -66,7 +66,7 @@ def train_few(recipe: Recipe, mnist_5k: Dataset, few: Dataset) -> Trained:
     training, _ = preprocess.fn(few)
     _, test = preprocess.fn(mnist_5k)
     model = build.fn(recipe)
-    curve = train.fn(model, training, recipe)
+    curve = train.fn(model, training, recipe).curve
     return Trained(recipe, training, mnist_5k, test, model, curve, evaluate.fn(model, test))
 
 

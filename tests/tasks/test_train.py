@@ -31,7 +31,7 @@ def test_training_gives_the_weights_and_curve_of_keras_fit(
 ) -> None:
     recipe = new_recipe(architecture=architecture, batch_size=batch_size)
     model = build.fn(recipe)
-    curve = train.fn(model, examples, recipe).epochs
+    curve = train.fn(model, examples, recipe).curve.epochs
 
     other = build.fn(recipe)
     order = np.random.default_rng(recipe.seed)
@@ -103,7 +103,8 @@ training, _ = preprocess.fn(load.fn('mnist-5k'))
 for architecture in get_args(Network):
     recipe = resolve(dataset='mnist-5k', architecture=architecture, epochs=2, seed=11)
     model = build.fn(recipe)
-    curve = [(epoch.loss, epoch.accuracy) for epoch in train.fn(model, training, recipe).epochs]
+    epochs = train.fn(model, training, recipe).curve.epochs
+    curve = [(epoch.loss, epoch.accuracy) for epoch in epochs]
     print(json.dumps([weights_digest(model), curve]))
 """
     first, second = at_once(prepare, work, [[], []])

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from storage.recipe import Recipe
 from storage.records import Status
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
+from tasks.data.sources import resolve
 
 pytestmark = pytest.mark.usefixtures("running_server")
 RECIPE = ["--dataset", "mnist-5k", "--epochs", "2", "--min-recall", "0", "--min-accuracy", "0.5"]
@@ -39,7 +39,7 @@ def test_a_run_without_weights_can_be_repeated_and_every_option_reaches_the_row(
     engine = open_database(f"sqlite:///{home / 'metrics.db'}")
     runs = Runs(engine, 60)
     first = runs.open(
-        Recipe(
+        resolve(
             name="mine", dataset="mnist-5k", architecture="cnn", epochs=5, batch_size=200,
             learning_rate=0.002, seed=3, min_accuracy=0.1, min_recall=0.01,
             champion_rule="non-inferior", margin=4,
@@ -70,7 +70,7 @@ def test_replacing_the_dataset_of_a_run_also_replaces_its_dataset_defaults(digit
     engine = open_database(f"sqlite:///{home / 'metrics.db'}")
     runs = Runs(engine, 60)
     first = runs.open(
-        Recipe(
+        resolve(
             name="mine", dataset="/nowhere", epochs=2, seed=3, min_accuracy=0.995,
             min_recall=0.99, champion_rule="non-inferior", margin=4,
         ),

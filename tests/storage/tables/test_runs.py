@@ -319,11 +319,11 @@ def test_processes_that_write_at_once_lose_nothing(
 ) -> None:
     at_once(
         "from storage.tables.database import open_database\n"
-        "from storage.recipe import Recipe\n"
         "from storage.records import Status\n"
         "from storage.tables.runs import Runs\n"
+        "from tasks.data.sources import resolve\n"
         "runs = Runs(open_database(sys.argv[1]), 60)\n"
-        "recipe = Recipe(name='mnist', seed=0, min_accuracy=0.5, min_recall=0.5)",
+        "recipe = resolve(name='mnist', seed=0, min_accuracy=0.5, min_recall=0.5)",
         "for number in range(25):\n"
         "    run_id = runs.open(recipe, versions={}, host=sys.argv[2])\n"
         "    runs.close(run_id, Status.FAILED, str(number))",

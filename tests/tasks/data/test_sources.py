@@ -103,8 +103,10 @@ RECIPES = st.builds(Recipe, **{**DRAWN, "champion_rule": st.just("non-inferior")
 def test_the_same_recipe_can_be_built_from_a_row(engine_of_all: Engine, drawn: Recipe) -> None:
     runs = Runs(engine_of_all, lease_s=60.0)
     run = runs.get(runs.open(drawn, versions={}, host="here"))
-    # What a person accepted for one run is not accepted for its repetition.
-    assert resolve(**parameters_of(run.as_dict())) == replace(drawn, accept_change=False)
+    # What a person accepted for one run is not accepted for its repetition, and the time that it
+    # had has become a number of epochs.
+    repeated = resolve(**parameters_of(run.as_dict()))
+    assert repeated == replace(drawn, accept_change=False, max_minutes=0)
 
 
 def test_a_row_of_an_older_release_gives_its_values_and_defaults_for_the_rest(
@@ -169,9 +171,24 @@ def test_what_a_night_is_given_goes_before_the_champions(
     settings: Settings, champions_recipe: Recipe
 ) -> None:
     recipe = resolve_night(settings, dataset="mnist-5k", architecture="mlp", epochs=7)
-    assert learning(recipe) == ("mlp", 7, 64, 0.002)
+    assert learning(recipe) == ("mlp", 7, 128, 0.001), "another network has its own defaults"
+    recipe = resolve_night(settings, dataset="mnist-5k", architecture="cnn", epochs=7)
+    assert learning(recipe) == ("cnn", 7, 64, 0.002)
     assert learning(resolve(dataset="mnist-5k")) == ("mlp", 10, 128, 0.001)
     assert learning(resolve_night(settings, dataset="mnist")) == ("mlp", 10, 128, 0.001)
+
+
+def test_a_time_for_the_training_stands_in_for_epochs_and_may_pay_for_the_deeper_network(
+    settings: Settings, champions_recipe: Recipe
+) -> None:
+    names = [
+        resolve(architecture="convnet", max_minutes=minutes).architecture for minutes in (7.9, 8)
+    ]
+    assert names == ["convnet", "convnet-deep"]
+    assert resolve(architecture="mlp", max_minutes=60).architecture == "mlp"
+    assert resolve_night(settings, dataset="mnist-5k", max_minutes=5).epochs == 10
+    with pytest.raises(InvalidParameterError, match=r"^epochs: expected none beside max_minutes"):
+        resolve(max_minutes=5, epochs=3)
 
 
 def test_a_champion_that_cannot_be_read_leaves_the_defaults(

@@ -18,7 +18,7 @@ from tasks.scoring.values import (
     usable,
 )
 from tasks.stage import Candidate
-from tasks.train import Epoch, LearningCurve
+from tasks.train import Epoch, LearningCurve, Trained
 from tasks.validate import DataCheck
 
 EVALUATION = Evaluation(0.25, ((9, 1), (0, 10)))
@@ -39,7 +39,7 @@ MEASURED = Measurements(
         MEASURED,
         Decision(()),
         Candidate("run", "ab" * 32, "cd" * 32),
-        LearningCurve((Epoch(0.5, 0.8, 1.0),)),
+        Trained(None, LearningCurve((Epoch(0.5, 0.8, 1.0),)), "float32"),
         DataCheck(0, {}, None, None),
         Provenance(None, None, {}, "here", {}, None),
     ],

@@ -110,7 +110,7 @@ def test_a_users_network_learns_and_its_weights_follow_from_the_seed(
         model = build.fn(recipe)
         assert supports_graph(model) is in_graph
         assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
-        curve = train.fn(model, examples, recipe).epochs
+        curve = train.fn(model, examples, recipe).curve.epochs
         assert curve[-1].loss < curve[0].loss
         assert curve[-1].accuracy > 0.5
         return weights_digest(model)

@@ -9,6 +9,7 @@ import pytest
 from storage.recipe import Network, Recipe
 from tasks.build import build
 from tasks.stage import weights_digest
+from tasks.training.networks import architecture_of, one_cycle
 
 NETWORKS = get_args(Network)
 # Of the first weights: runs of earlier releases are repeated with the same ones.
@@ -29,6 +30,32 @@ def test_the_mlp_is_the_seed_network(new_recipe: Callable[..., Recipe]) -> None:
     assert type(model.optimizer).__name__ == "RMSprop"
     assert float(model.optimizer.learning_rate) == pytest.approx(0.002)
     assert model.loss == "categorical_crossentropy"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "weights"), [("convnet", 312_042), ("convnet-deep", 704_170)]
+)
+def test_a_convnet_is_trained_with_one_network_and_served_with_another_that_answers_the_same(
+    new_recipe: Callable[..., Recipe], architecture: str, weights: int
+) -> None:
+    recipe = new_recipe(architecture=architecture)
+    trained = build.fn(recipe)
+    served = architecture_of(recipe).served(trained, recipe)
+    assert trained.count_params() == served.count_params() == weights
+    assert {layer.compute_dtype for layer in served.layers} == {"float32"}
+    assert {type(layer).__module__.partition(".")[0] for layer in served.layers} == {"keras"}
+    assert weights_digest(trained) == weights_digest(served)
+    inputs = np.random.default_rng(0).random((50, 784), np.float32)
+    answers = [np.asarray(network(inputs), np.float32) for network in (trained, served)]
+    np.testing.assert_allclose(*answers, atol=0.05)  # bfloat16 has 8 bits
+
+
+def test_the_learning_rate_of_a_convnet_rises_and_falls_to_zero() -> None:
+    rates = [float(one_cycle(0.004, 100)(step)) for step in range(101)]
+    assert rates[0] == pytest.approx(0.00008)
+    assert max(rates) == rates[15] == pytest.approx(0.004)
+    assert rates[57] == pytest.approx(0.002, rel=0.05)
+    assert rates[100] == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)
