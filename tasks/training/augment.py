@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tasks.training.no_digits import with_no_digits
+
 SIDE = 28
 # Pixels of paper around an image, where its corners may come from.
 MARGIN = 6
@@ -30,12 +32,14 @@ NOISE = 0.25
 Augment = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
-def make_augmentation(seed: int) -> Augment:
+def make_augmentation(seed: int, *, no_digits: bool = False) -> Augment:
     """Make a graph function that augments a batch: ``augment(inputs, targets, step)``.
 
     Inputs are float32 of shape (b, 784) in [0, 1], targets float32 of shape (b, 10), step is an
     int64. It returns other inputs and targets, likewise; seed and step determine them. Each new
     size of a batch costs one compilation, of a second.
+
+    With ``no_digits``, some images, and their targets, become those of ``with_no_digits``.
     """
 
     @tf.function(
@@ -51,7 +55,9 @@ def make_augmentation(seed: int) -> Augment:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         images = tf.reshape(inputs, [-1, SIDE, SIDE])
         start = tf.stack([tf.constant(seed, tf.int64), step])
-        amounts, bends, grain = tf.unstack(tf.random.split(start, 3))
+        pictures, amounts, bends, grain = tf.unstack(tf.random.split(start, 4))
+        if no_digits:
+            images, targets = with_no_digits(images, targets, pictures)
         # XLA takes ten times as long as TensorFlow to draw normal numbers.
         count = tf.shape(images)[0]
         bend = BEND * tf.random.stateless_normal([count, 2, POINTS, POINTS], bends)

@@ -208,7 +208,7 @@ def _convolutional(network: Callable[[Parts], Model]) -> Architecture:
         make=lambda recipe: make(recipe, training_precision(), FusedBatchNormalization),
         make_served=partial(make, precision="float32", layer=layers.BatchNormalization),
         schedule=one_cycle,
-        augmentation=make_augmentation,
+        augmentation=partial(make_augmentation, no_digits=True),
         holds_out=True,
     )
 
