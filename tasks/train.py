@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from storage.errors import TrainingDivergedError
 from storage.recipe import Recipe
 from tasks.preprocess import Examples
-from tasks.training.progress import progress_of
+from tasks.training.progress import Progress
 
 if TYPE_CHECKING:
     import keras
@@ -90,7 +90,7 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> Trained:
         steps = recipe.epochs * math.ceil(len(examples) / recipe.batch_size)
         model.optimizer.learning_rate = architecture.schedule(recipe.learning_rate, steps)
     augment = architecture.augmentation and architecture.augmentation(recipe.seed)
-    show_progress = progress_of(recipe.epochs)
+    progress = Progress(recipe.epochs)
     curve: list[Epoch] = []
     started = time.perf_counter()
 
@@ -104,7 +104,7 @@ def train(model: keras.Model, examples: Examples, recipe: Recipe) -> Trained:
                 f" {loss:g}{'' if finite else ' and weights that are not finite'};"
                 f" look for NaN in the data, or lower the learning rate ({recipe.learning_rate:g})"
             )
-        show_progress(number, loss, accuracy, duration_s)
+        progress.after_epoch(number, loss, accuracy, duration_s)
         curve.append(Epoch(loss, accuracy, duration_s))
         started = time.perf_counter()
 
