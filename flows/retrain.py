@@ -25,6 +25,7 @@ from tasks.reporting import best_effort
 from tasks.stage import origin_of, stage
 from tasks.train import train
 from tasks.training.keras_import import import_keras_in_background
+from tasks.training.validation import hold_out
 from tasks.validate import champion_statistics, validate
 
 
@@ -62,11 +63,12 @@ def retrain(
         data = corrected.dataset
         training, test = preprocess(data)
         model = build(recipe)
-        trained = run.note(train(model, training, recipe))
-        model = run.note(calibrate(trained.model, training)).model
+        held_out = hold_out(training, data.corrections, recipe)
+        trained = run.note(train(model, training, recipe, held_out))
+        model = run.note(calibrate(trained.model, training, held_out)).model
         evaluation = evaluate(model, test)
         origin = origin_of(recipe, run.provenance, corrected, check, evaluation)
-        candidate = run.note(stage(store, run.id, model, data, origin))
+        candidate = run.note(stage(store, run.id, model, data, origin, held_out))
         outcome = None
         while outcome is None:  # once, and again if the champion changes in the meantime
             measurements = run.note(compare(store, candidate, data, evaluation, recipe))

@@ -11,6 +11,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.preprocess import Examples
+from tasks.training.validation import Validation, measured
 
 if TYPE_CHECKING:
     import keras
@@ -29,28 +30,43 @@ class Calibrated:
 
     model: keras.Model
     temperature: float
+    validation: Validation | None = None
 
     def columns(self) -> dict[str, object]:
         """Columns of ``runs``."""
-        return {"temperature": self.temperature}
+        of_validation = self.validation.columns() if self.validation else {}
+        return {"temperature": self.temperature, **of_validation}
 
 
 @task(cache_policy=NO_CACHE)
-def calibrate(model: keras.Model, training: Examples) -> Calibrated:
-    """Find the temperature on distorted training images, and wrap the model with it.
+def calibrate(
+    model: keras.Model, training: Examples, held_out: NDArray[np.bool_] | None = None
+) -> Calibrated:
+    """Find the temperature, and wrap the model with it.
 
-    The network has seen every training image, and is too sure of them. Turned, shifted and
-    stretched a little, they are as hard as images that it has not seen. The weights and the answers
-    stay the same. Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks,
-    ICML 2017.
+    It is found on the validation part. A network without one has seen every training image, and is
+    too sure of them. Turned, shifted and stretched a little, they are as hard as images that it has
+    not seen. The weights and the answers stay the same. Guo, Pleiss, Sun and Weinberger, On
+    calibration of modern neural networks, ICML 2017.
+
+    Args:
+        model: Trained.
+        training: All training examples.
+        held_out: bool, shape (n,): those that the model was not trained on; None for none.
     """
-    chosen = np.linspace(0, len(training) - 1, min(CALIBRATED_ON, len(training))).astype(int)
-    examples = training[chosen]
-    inputs = distorted(examples.inputs)
+    if held_out is None:
+        chosen = np.linspace(0, len(training) - 1, min(CALIBRATED_ON, len(training)))
+        examples = training[chosen.astype(int)]
+        inputs = distorted(examples.inputs)
+    else:
+        examples = training[held_out]
+        inputs = examples.inputs
     batches = [inputs[start : start + 500] for start in range(0, len(inputs), 500)]
     probabilities = np.concatenate([_answers(model, batch) for batch in batches])
     temperature = best_temperature(probabilities, examples.labels)
-    return Calibrated(_with_temperature(model, temperature), temperature)
+    calibrated = _with_temperature(model, temperature)
+    validation = None if held_out is None else measured(calibrated, examples)
+    return Calibrated(calibrated, temperature, validation)
 
 
 def best_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.integer]) -> float:

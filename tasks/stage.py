@@ -58,6 +58,7 @@ def stage(
     model: keras.Model,
     dataset: Dataset,
     origin: Mapping[str, object],
+    held_out: NDArray[np.bool_] | None = None,
 ) -> Candidate:
     """Write the model for Keras and LiteRT, rule, golden batch and manifest as the candidate.
 
@@ -65,7 +66,8 @@ def stage(
     scores of the rule for images that may not be digits. Anyone who loads the stored
     model can check with it that it still answers the same.
 
-    The manifest says what ``origin_of`` returns.
+    The manifest says what ``origin_of`` returns. ``held_out`` (bool, shape (n,)) says which
+    training images the network was not trained on; None for none.
 
     Raises:
         ModelStoreError: If the files cannot be written; nothing is left behind.
@@ -78,7 +80,8 @@ def stage(
         model.save(folder / "model.keras")
         raw = _with_raw_pixels(model)
         raw.export(folder / MODEL, format="litert", verbose=False)
-        rule = fit_rule(dataset.train_images, dataset.train_labels, partial(_answers, model))
+        predict = partial(_answers, model)
+        rule = fit_rule(dataset.train_images, dataset.train_labels, predict, held_out)
         (folder / UNSURE).write_bytes(rule.content())
         probabilities = np.asarray(raw(images, training=False))
         scores = rule.scores(images, probabilities)

@@ -34,6 +34,7 @@ BATCHES_PER_CALL = 100
 PREDICTED_AT_ONCE = 1000
 
 OnEpochEnd = Callable[[float, float], None]
+OnProgress = Callable[[float], None]
 BatchLoop = Callable[[NDArray[np.int64]], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -45,6 +46,7 @@ def fit(
     batch_size: int,
     seed: int,
     on_epoch_end: OnEpochEnd,
+    on_progress: OnProgress = lambda _: None,
     augment: Augment | None = None,
     epochs_done: int = 0,
 ) -> None:
@@ -62,12 +64,15 @@ def fit(
         on_epoch_end: Called with the mean loss per example and the share of examples that were
             correct, in [0, 1], both measured while the weights were changing. (Keras' ``fit``,
             without an accuracy metric: the share after the epoch.) An exception ends the training.
+        on_progress: Called within an epoch, after at most a hundred batches, with the share of it
+            that is done, in (0, 1].
 
     Raises:
         ValueError: If the model's own training step does not return its loss.
     """
     train = _fit_in_graph if supports_graph(model) else _fit_with_keras
-    train(model, examples, _Course(epochs, batch_size, seed, augment, epochs_done), on_epoch_end)
+    course = _Course(epochs, batch_size, seed, augment, epochs_done)
+    train(model, examples, course, on_epoch_end, on_progress)
 
 
 @dataclass(frozen=True)
@@ -118,16 +123,21 @@ def supports_xla(optimizer: keras.Optimizer, variables: list[keras.Variable]) ->
 
 
 def _fit_in_graph(
-    model: keras.Model, examples: Examples, course: _Course, on_epoch_end: OnEpochEnd
+    model: keras.Model,
+    examples: Examples,
+    course: _Course,
+    on_epoch_end: OnEpochEnd,
+    on_progress: OnProgress,
 ) -> None:
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_weights)
     run_batches = _batch_loop(model, examples, course.batch_size, course.augment)
     total, per_call = len(examples), BATCHES_PER_CALL * course.batch_size
     for order in course.orders(total):
-        parts = [
-            run_batches(order[start : start + per_call]) for start in range(0, total, per_call)
-        ]
+        parts = []
+        for start in range(0, total, per_call):
+            parts.append(run_batches(order[start : start + per_call]))
+            on_progress(min(1, (start + per_call) / total))
         loss_sum, correct = (sum(map(float, column)) for column in zip(*parts, strict=True))
         on_epoch_end(loss_sum / total, correct / total)
     # An optimizer that averages the weights now replaces them by their averages.
@@ -174,7 +184,11 @@ def _batch_loop(
 
 
 def _fit_with_keras(
-    model: keras.Model, examples: Examples, course: _Course, on_epoch_end: OnEpochEnd
+    model: keras.Model,
+    examples: Examples,
+    course: _Course,
+    on_epoch_end: OnEpochEnd,
+    on_progress: OnProgress,
 ) -> None:
     steps = math.ceil(len(examples) / course.batch_size)
 
@@ -207,7 +221,12 @@ def _fit_with_keras(
         steps_per_epoch=steps,
         shuffle=False,
         verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=report)],
+        callbacks=[
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=report,
+                on_train_batch_end=lambda batch, **_: on_progress((batch + 1) / steps),
+            )
+        ],
     )
 
 

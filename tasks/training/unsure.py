@@ -23,18 +23,28 @@ Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Rows = NDArray[np.float32]
 
 
-def fit_rule(images: NDArray[np.uint8], labels: NDArray[np.uint8], predict: Predict) -> UnsureRule:
+def fit_rule(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    predict: Predict,
+    validation: NDArray[np.bool_] | None = None,
+) -> UnsureRule:
     """Fit the subspaces on most training images, and the limit on others.
 
     Args:
         images: uint8, shape (n, 28, 28).
         labels: Integers, shape (n,), 0 to 9.
         predict: Returns the probabilities of images, float32 of shape (m, 10).
+        validation: bool, shape (n,): those that the network was not trained on, for the limit;
+            None for none.
     """
     random = np.random.default_rng(0)
     order = random.permutation(len(images))
-    held_out = order[: max(1, min(HELD_OUT, len(order) // 6))]
-    rest = order[len(held_out) :]
+    if validation is None:
+        count = max(1, min(HELD_OUT, len(order) // 6))
+        held_out, rest = order[:count], order[count:]
+    else:
+        held_out, rest = order[validation[order]], order[~validation[order]]
     # Two threads wait for each other at each of many small products: beside other programs it took
     # 20 times as long.
     with threadpool_limits(1, user_api="blas"):

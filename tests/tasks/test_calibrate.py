@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tasks.calibrate import best_temperature, calibrate, distorted
-from tasks.scoring.statistics import calibration_error
+from tasks.scoring.statistics import calibration_error, loss_and_confusion
 from tasks.stage import weights_digest
 
 
@@ -20,6 +20,20 @@ def test_calibration_changes_neither_an_answer_nor_a_weight(trained, calibrated)
     np.testing.assert_allclose(after, powers / powers.sum(axis=1, keepdims=True), atol=1e-5)
     assert weights_digest(calibrated.model) == weights_digest(trained.model)
     assert calibrated.columns() == {"temperature": calibrated.temperature}
+
+
+def test_with_a_validation_part_the_temperature_is_found_on_it(mlp) -> None:
+    held_out = np.arange(360) % 2 == 0
+    calibrated = calibrate.fn(mlp.model, mlp.training, held_out)
+    validation = mlp.training[held_out]
+    predicted = mlp.model.predict(validation.inputs, verbose=0)
+    assert calibrated.temperature == pytest.approx(best_temperature(predicted, validation.labels))
+    columns = calibrated.columns()
+    after = calibrated.model.predict(validation.inputs, verbose=0)
+    assert columns["validation_loss"] == pytest.approx(
+        loss_and_confusion(after, validation.labels).loss
+    )
+    assert columns["validation_total"] == 180
 
 
 def test_the_same_network_and_images_give_the_same_temperature(trained, calibrated) -> None:

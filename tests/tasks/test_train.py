@@ -10,6 +10,7 @@ from storage.errors import TrainingDivergedError
 from storage.recipe import Network, Recipe
 from tasks.build import build
 from tasks.data.dataset import Dataset
+from tasks.evaluate import evaluate
 from tasks.preprocess import Examples, preprocess
 from tasks.stage import weights_digest
 from tasks.train import train
@@ -70,6 +71,21 @@ def test_the_weights_follow_from_the_seed(
         return weights_digest(model)
 
     assert digest(3) == digest(3) != digest(4)
+
+
+def test_held_out_examples_are_not_trained_on_but_scored_after_each_epoch(
+    new_recipe: Callable[..., Recipe], examples: Examples
+) -> None:
+    recipe, held_out = new_recipe(), np.arange(130) % 4 == 0
+    model, other = build.fn(recipe), build.fn(recipe)
+    trained = train.fn(model, examples, recipe, held_out)
+    train.fn(other, examples[~held_out], recipe)
+    assert weights_digest(model) == weights_digest(other)
+    last = trained.curve.epochs[-1]
+    evaluation = evaluate.fn(model, examples[held_out])
+    assert last.validation_accuracy == evaluation.correct / 33
+    assert last.validation_loss == pytest.approx(evaluation.loss)
+    assert trained.curve.epochs[0].validation_loss > last.validation_loss
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -12,6 +12,7 @@ from storage.models.classifier import Classifier
 from storage.models.store import ModelStore
 from storage.models.unsure import UnsureRule
 from storage.models.versions import read_version
+from tasks.data.dataset import Dataset
 from tasks.stage import stage
 from tasks.training.unsure import CLEAN_UNSURE, fit_rule
 
@@ -55,6 +56,25 @@ def test_digits_of_few_or_equal_images_have_a_rule() -> None:
     assert rule.score(images[0], 0, 1.0) < 1
     assert rule.score(images[0], 9, 1.0) > 1
     assert rule.score(images[0].T, 0, 1.0) > 1
+
+
+def test_with_a_validation_part_the_limit_is_set_on_it(mnist_5k: Dataset) -> None:
+    images, labels = mnist_5k.train_images[::4], mnist_5k.train_labels[::4]
+    validation = np.arange(1000) % 12 == 5
+    seen: list[NDArray[np.uint8]] = []
+
+    def predict(some: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen.append(some)
+        return np.eye(10, dtype=np.float32)[[0] * len(some)]
+
+    rule = fit_rule(images, labels, predict, validation)
+    (asked,) = seen
+    assert sorted(map(bytes, asked)) == sorted(map(bytes, images[validation]))
+    scores = rule.scores(images[validation], predict(images[validation]))
+    assert (scores > 1).mean() == pytest.approx(0.02, abs=0.01)
+    # The subspaces are those of the others alone.
+    rest = fit_rule(images[~validation], labels[~validation], predict, None)
+    assert rest.axes.shape == rule.axes.shape
 
 
 def test_a_version_of_an_older_release_is_never_unsure(stored, tmp_path: Path) -> None:
