@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 UNSURE = "unsure.npz"
 SIDE = 15
 WAYS, DIMENSIONS = 8, 13
+# What doubt weighs unless a network has its own weight, and in rules of earlier releases.
 DOUBT = 0.15
 
 
@@ -24,12 +25,14 @@ class UnsureRule:
 
     Args:
         axes: float32, shape (10, 8, 13, 225): for each digit the subspaces, as orthonormal rows.
-        limit: Distance, plus DOUBT times one minus the probability, above which an answer is
+        limit: Distance, plus ``doubt`` times one minus the probability, above which an answer is
             unsure.
+        doubt: What the network's own doubt weighs.
     """
 
     axes: NDArray[np.float32]
     limit: float
+    doubt: float = DOUBT
 
     def score(self, image: NDArray[np.uint8], digit: int, probability: float) -> float:
         """Score an image and its answer; above 1, the answer is unsure.
@@ -48,7 +51,7 @@ class UnsureRule:
         ink = float(np.dot(pixels, pixels))
         outside = ink - float(np.vecdot(parts, parts).max())
         distance = outside / (sqrt(ink) * float(image.max())) if ink else 0.0
-        return (distance + DOUBT * (1 - probability)) / self.limit
+        return (distance + self.doubt * (1 - probability)) / self.limit
 
     def scores(
         self, images: NDArray[np.uint8], probabilities: NDArray[np.float32]
@@ -67,7 +70,7 @@ class UnsureRule:
     def content(self) -> bytes:
         """The rule as the bytes of an NPZ file."""
         file = io.BytesIO()
-        np.savez(file, axes=self.axes, limit=self.limit)
+        np.savez(file, axes=self.axes, limit=self.limit, doubt=self.doubt)
         return file.getvalue()
 
 
@@ -78,16 +81,17 @@ def read_rule(content: bytes) -> UnsureRule | None:
         ValueError: If it is damaged.
     """
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        if set(file) != {"axes", "limit"}:
+        if set(file) - {"doubt"} != {"axes", "limit"}:
             return None
         axes, limit = file["axes"], file["limit"]
+        doubt = file["doubt"] if "doubt" in file else np.float64(DOUBT)
     expected = (10, WAYS, DIMENSIONS, SIDE**2)
-    if axes.shape != expected or axes.dtype != np.float32 or limit.shape:
+    if axes.shape != expected or axes.dtype != np.float32 or limit.shape or doubt.shape:
         raise ValueError(
-            f"{UNSURE}: expected float32 of shape {expected} and a number,"
-            f" received {axes.dtype} of shape {axes.shape} and {limit.shape}"
+            f"{UNSURE}: expected float32 of shape {expected} and two numbers,"
+            f" received {axes.dtype} of shape {axes.shape}, {limit.shape} and {doubt.shape}"
         )
-    return UnsureRule(axes, float(limit))
+    return UnsureRule(axes, float(limit), float(doubt))
 
 
 def shrink(images: NDArray[np.uint8]) -> NDArray[np.float32]:

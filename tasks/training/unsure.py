@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from storage.models.unsure import DIMENSIONS, SIDE, WAYS, UnsureRule, shrink
+from storage.models.unsure import DIMENSIONS, DOUBT, SIDE, WAYS, UnsureRule, shrink
 
 # The share of the held-out digits that the rule calls unsure.
 CLEAN_UNSURE = 0.02
 # A tenth of what is usual, for images that are all alike.
 LEAST_LIMIT = 0.03
+# For a network that is sure of all images that it has not seen.
+MOST_DOUBT = 10.0
 PER_DIGIT = 2000
 HELD_OUT = 5000
 # Of the 225 dimensions, enough to tell the ways of one digit apart.
@@ -31,12 +33,15 @@ def fit_rule(
 ) -> UnsureRule:
     """Fit the subspaces on most training images, and the limit on others.
 
+    With a validation part, the weight of doubt is fitted too. Without one, it is ``DOUBT``: a
+    network doubts too little what it was trained on.
+
     Args:
         images: uint8, shape (n, 28, 28).
         labels: Integers, shape (n,), 0 to 9.
         predict: Returns the probabilities of images, float32 of shape (m, 10).
-        validation: bool, shape (n,): those that the network was not trained on, for the limit;
-            None for none.
+        validation: bool, shape (n,): those that the network was not trained on, for limit
+            and doubt; None for none.
     """
     random = np.random.default_rng(0)
     order = random.permutation(len(images))
@@ -48,10 +53,20 @@ def fit_rule(
     # Two threads wait for each other at each of many small products: beside other programs it took
     # 20 times as long.
     with threadpool_limits(1, user_api="blas"):
-        rule = UnsureRule(_fitted(images, labels, rest, random), 1.0)
-        clean = rule.scores(images[held_out], predict(images[held_out]))
-    limit = float(np.quantile(clean, 1 - CLEAN_UNSURE))
-    return replace(rule, limit=max(limit, LEAST_LIMIT) if np.isfinite(limit) else LEAST_LIMIT)
+        rule = UnsureRule(_fitted(images, labels, rest, random), 1.0, doubt=0.0)
+        answers = predict(images[held_out])
+        distances = rule.scores(images[held_out], answers)
+    doubts = 1 - answers.max(axis=1).astype(np.float64)
+    doubt = DOUBT if validation is None else _weight(distances, doubts)
+    limit = float(np.quantile(distances + doubt * doubts, 1 - CLEAN_UNSURE))
+    limit = max(limit, LEAST_LIMIT) if np.isfinite(limit) else LEAST_LIMIT
+    return replace(rule, limit=limit, doubt=doubt)
+
+
+def _weight(distances: NDArray[np.float64], doubts: NDArray[np.float64]) -> float:
+    """The weight with which distance alone and doubt alone call equally many images unsure."""
+    far, doubtful = (np.quantile(part, 1 - CLEAN_UNSURE / 2) for part in (distances, doubts))
+    return float(np.clip(far / max(doubtful, 1e-6), DOUBT, MOST_DOUBT)) if doubtful >= 0 else DOUBT
 
 
 def _fitted(

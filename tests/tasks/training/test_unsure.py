@@ -1,4 +1,6 @@
+import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from storage.errors import DamagedModelError
 from storage.models.backends import LocalFolder
 from storage.models.classifier import Classifier
 from storage.models.store import ModelStore
-from storage.models.unsure import UnsureRule
+from storage.models.unsure import UnsureRule, read_rule
 from storage.models.versions import read_version
 from tasks.data.dataset import Dataset
 from tasks.stage import stage
@@ -75,6 +77,32 @@ def test_with_a_validation_part_the_limit_is_set_on_it(mnist_5k: Dataset) -> Non
     # The subspaces are those of the others alone.
     rest = fit_rule(images[~validation], labels[~validation], predict, None)
     assert rest.axes.shape == rule.axes.shape
+
+
+def test_with_a_validation_part_doubt_weighs_as_much_as_distance(mnist_5k: Dataset) -> None:
+    images, labels = mnist_5k.train_images[::4], mnist_5k.train_labels[::4]
+    validation = np.arange(1000) % 5 == 0
+
+    def predict(some: NDArray[np.uint8]) -> NDArray[np.float32]:
+        sure = np.linspace(1, 0.5, len(some), dtype=np.float32)
+        return np.stack([sure, 1 - sure], axis=1) @ np.eye(2, 10, dtype=np.float32)
+
+    rule = fit_rule(images, labels, predict, validation)
+    apart = replace(rule, limit=1.0, doubt=0.0).scores(
+        images[validation], predict(images[validation])
+    )
+    far = np.quantile(apart, 0.99)
+    assert rule.doubt == pytest.approx(far / np.quantile(np.linspace(0, 0.5, 200), 0.99), rel=1e-5)
+    assert fit_rule(images, labels, predict).doubt == 0.15
+    assert read_rule(rule.content()).doubt == rule.doubt
+
+
+def test_a_rule_of_an_earlier_release_has_the_doubt_that_it_was_fitted_with(stored) -> None:
+    with np.load(stored["good"].folder / "unsure.npz") as rule:
+        earlier = {"axes": rule["axes"], "limit": rule["limit"]}
+    file = io.BytesIO()
+    np.savez(file, **earlier)
+    assert read_rule(file.getvalue()).doubt == 0.15
 
 
 def test_a_version_of_an_older_release_is_never_unsure(stored, tmp_path: Path) -> None:
