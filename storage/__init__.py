@@ -12,9 +12,9 @@ def read_table(name: str = "runs", url: str | None = None) -> pd.DataFrame:
     """Read a table or view of the metrics database as a DataFrame.
 
     Args:
-        name: A table (``runs``, ``epochs``, ``digit_metrics``, ``promotions``,
-            ``corrections``) or a view (``leaderboard``, ``nightly``, ``champions``);
-            ``docs/metrics.md`` lists their columns.
+        name: A table (``runs``, ``epochs``, ``digit_metrics``, ``robustness``,
+            ``promotions``, ``corrections``) or a view (``leaderboard``, ``nightly``,
+            ``champions``); ``docs/metrics.md`` lists their columns.
         url: SQLAlchemy URL; None means the database in the settings.
 
     Returns:

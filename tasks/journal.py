@@ -81,6 +81,10 @@ class Journal:
             self._runs.add_epochs(self.id, map(asdict, value.curve.epochs))
         if isinstance(value, Measurements) and value.recorded:
             self._runs.set_digits(self.id, value.recorded)
+        if isinstance(value, Measurements):
+            counts = value.robustness.items()
+            found = ((name, count.correct, count.total) for name, count in counts)
+            self._runs.set_robustness(self.id, found)
         if isinstance(value, Held) and (value.answers or value.reasons):
             self._corrections.hold(value.answers, value.reasons)
         if isinstance(value, Corrected):

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, func, select, text, update
+from sqlalchemy import ColumnElement, Engine, delete, func, select, text, update
 
 from storage.errors import RunClosedError, RunNotFoundError
 from storage.recipe import Recipe
 from storage.records import Evaluation, Status
 from storage.settings import night_of
 from storage.tables.database import reading, writing
-from storage.tables.schema import DigitMetric, EpochRow, Run
+from storage.tables.schema import DigitMetric, EpochRow, Robustness, Run
 
 
 class Runs:
@@ -103,6 +103,15 @@ class Runs:
                     precision=evaluation.precision[digit],
                 )
                 session.merge(metric)
+
+    def set_robustness(self, run_id: str, counts: Iterable[tuple[str, int, int]]) -> None:
+        """Write transformations, each with correct and all images; they replace earlier ones."""
+        with writing(self._engine) as session:
+            session.execute(delete(Robustness).where(Robustness.run_id == run_id))
+            session.add_all(
+                Robustness(run_id=run_id, transformation=name, correct=correct, total=total)
+                for name, correct, total in counts
+            )
 
     def close_dead(self, run: Run, status: Status, reason: str, **values: Any) -> bool:
         """Give the row of a dead run its final status.
@@ -209,6 +218,12 @@ class Runs:
         rows = select(DigitMetric).where(DigitMetric.run_id == run_id).order_by(DigitMetric.digit)
         with reading(self._engine) as session:
             return session.scalars(rows).all()
+
+    def robustness_of(self, run_id: str) -> Sequence[Robustness]:
+        """Read a run's counts on transformed test images, by name."""
+        rows = select(Robustness).where(Robustness.run_id == run_id)
+        with reading(self._engine) as session:
+            return session.scalars(rows.order_by(Robustness.transformation)).all()
 
     def _write(self, run_id: str, **values: Any) -> None:
         if not self._update(run_id, Run.status == Status.RUNNING, values):

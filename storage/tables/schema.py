@@ -173,6 +173,10 @@ class Run(Base):
     margin: Mapped[int | None] = _column(
         "how far `non-inferior` lets the run fall behind the best champion so far", IMAGES
     )
+    robust: Mapped[bool | None] = _column(
+        "whether no transformation of the test images was to be more than 1 point below the"
+        " champion's"
+    )
     max_drift: Mapped[float | None] = _column("largest drift accepted by the data check", "0 to 1")
     accept_change: Mapped[bool | None] = _column(
         "whether a person accepted that the champion does far worse on this data than when it was"
@@ -425,6 +429,21 @@ class DigitMetric(Base):
     answers: Mapped[int] = _column("test images classified as this digit", IMAGES)
     recall: Mapped[float | None] = _column("`correct` / `images`; empty without images", SHARE)
     precision: Mapped[float | None] = _column("`correct` / `answers`; empty without answers", SHARE)
+
+
+class Robustness(Base):
+    """How a run's model does on test images that were transformed in one way."""
+
+    __tablename__ = "robustness"
+
+    run_id: Mapped[str] = _column("the run", "", ForeignKey("runs.run_id"), primary_key=True)
+    transformation: Mapped[str] = _column(
+        "`moved`, `smaller`, `turned`, `slanted`, `thin`, `thick`, `blurred`, `faint` or `noise`",
+        category=True,
+        primary_key=True,
+    )
+    correct: Mapped[int] = _column("transformed images classified correctly", IMAGES)
+    total: Mapped[int] = _column("transformed images", IMAGES)
 
 
 # A view's other columns are the tables' columns of the same names.

@@ -21,8 +21,8 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class FieldScore:
-    """Images of the field set that a model gets right, of at least one."""
+class Counts:
+    """Images that a model gets right, of at least one."""
 
     correct: int
     total: int
@@ -43,16 +43,19 @@ class Score:
         on_training: What the champion answers to some training images of each label; None for
             other models.
         not_digits_sure: Corrections that are not a digit and are answered surely; None without one.
+        robustness: On some of the test images, by how they were transformed; None for the best
+            champion so far, and if a probability is not finite.
     """
 
     evaluation: Evaluation
     golden_difference: float
     mistakes: tuple[Mistake, ...] = ()
-    field: FieldScore | None = None
+    field: Counts | None = None
     calibration_error: float | None = None
     record: Record | None = None
     on_training: Confusion | None = None
     not_digits_sure: int | None = None
+    robustness: dict[str, Counts] | None = None
 
     @property
     def problem(self) -> str | None:
@@ -118,6 +121,12 @@ class Measurements:
         """The evaluation, if it may go into the table: finite, and of at least one image."""
         evaluation = self.evaluation
         return None if evaluation.finite_loss is None or not evaluation.total else evaluation
+
+    @property
+    def robustness(self) -> dict[str, Counts]:
+        """The challenger's on transformed images; empty if it may not go into the table."""
+        stored = self.challenger
+        return (isinstance(stored, Score) and self.recorded and stored.robustness) or {}
 
     def columns(self) -> dict[str, object]:
         """Columns of ``runs``; None for what is not finite, or was counted from it."""

@@ -20,7 +20,8 @@ from storage.models.classifier import Classifier, load_classifier
 from storage.models.versions import read_version
 from tasks.scoring.reference import Confusion, Record
 from tasks.scoring.statistics import calibration_error, loss_and_confusion
-from tasks.scoring.values import FieldScore, Mistake, NotScored, Pairs, Score
+from tasks.scoring.transformations import evenly, transform
+from tasks.scoring.values import Counts, Mistake, NotScored, Pairs, Score
 
 CHALLENGER, CHAMPION, BEST = "challenger", "champion", "best"
 MISTAKES = 24
@@ -69,8 +70,10 @@ def score_models(
     Images are uint8, shape (n, 28, 28), labels integers, shape (n,), 0 to 9. ``field_actors`` is
     text, shape (n,): who sent each image of the field set, which may be empty. Only the champion is
     asked about the training images. ``not_digits`` are images that are not a digit; there may be
-    none.
+    none. All but BEST also answer some of the images transformed.
     """
+    chosen = evenly(len(images))
+    transformed = transform(images[chosen])
     scores: dict[str, Score | NotScored] = {}
     right, right_in_field = {}, {}
     for name, model in models.items():
@@ -92,10 +95,11 @@ def score_models(
                 loss_and_confusion(probabilities, labels),
                 classifier.golden_difference(),
                 surest_mistakes(probabilities, labels, MISTAKES),
-                FieldScore(int(in_field.sum()), len(in_field)) if len(in_field) else None,
+                Counts(int(in_field.sum()), len(in_field)) if len(in_field) else None,
                 calibration_error(probabilities, labels),
                 *reference,
                 int((classifier.unsure_scores(not_digits) <= 1).sum()) if len(not_digits) else None,
+                _robustness(classifier, transformed, labels[chosen]) if name != BEST else None,
             )
             right[name] = probabilities.argmax(axis=1) == labels
             right_in_field[name] = in_field
@@ -125,6 +129,20 @@ def _reference(
     if not len(images):
         return record, None
     return record, loss_and_confusion(champion.probabilities(images), labels).confusion
+
+
+def _robustness(
+    classifier: Classifier, transformed: dict[str, NDArray[np.uint8]], labels: NDArray[np.uint8]
+) -> dict[str, Counts] | None:
+    """What it gets right of each transformation; None if any probability is not finite."""
+    found = {}
+    for name, images in transformed.items():
+        probabilities = classifier.probabilities(images)
+        if not np.isfinite(probabilities).all():
+            return None
+        correct = int((probabilities.argmax(axis=1) == labels).sum())
+        found[name] = Counts(correct, len(labels))
+    return found
 
 
 def surest_mistakes(

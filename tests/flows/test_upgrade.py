@@ -31,7 +31,7 @@ SWAPS = [
 ]
 ROWS = {
     "runs": 7, "promotions": 4, "corrections": 50, "epochs": 61, "digit_metrics": 40,
-    "leaderboard": 4, "nightly": 1, "champions": 4,
+    "robustness": 0, "leaderboard": 4, "nightly": 1, "champions": 4,
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from storage.recipe import Recipe
 from storage.records import Evaluation, Pointer, Rule
 from tasks.gate import gate
-from tasks.scoring.values import FieldScore, Measurements, NotScored, Pairs, Score
+from tasks.scoring.values import Counts, Measurements, NotScored, Pairs, Score
 from tasks.scoring.worker import StoredModel, score_models
 
 SEEN = Pointer(4, "20261101-020000-abcdef", "ab" * 32)
@@ -25,7 +25,7 @@ def measured(ours: int | None, theirs: int | str | None, total: int) -> Measurem
     def scored(correct: int | str | None) -> Score | NotScored:
         if isinstance(correct, str):
             return NotScored(correct)
-        field = None if correct is None else FieldScore(correct, total)
+        field = None if correct is None else Counts(correct, total)
         return Score(EVALUATION, 0.0, field=field)
 
     return Measurements(
@@ -72,14 +72,14 @@ def test_a_champion_that_was_not_scored_on_it_rejects(new_recipe, theirs) -> Non
 
 
 def test_without_a_champion_it_passes(new_recipe) -> None:
-    challenger = Score(EVALUATION, 0.0, field=FieldScore(3, 60))
+    challenger = Score(EVALUATION, 0.0, field=Counts(3, 60))
     found = rule(Measurements("cd" * 32, EVALUATION, challenger), new_recipe())
     assert found is not None
     assert found.passed
 
 
 def parts_rule(field_pairs: dict[str, Pairs], recipe: Recipe) -> Rule | None:
-    scored = Score(EVALUATION, 0.0, field=FieldScore(70, 100))
+    scored = Score(EVALUATION, 0.0, field=Counts(70, 100))
     measurements = Measurements(
         "cd" * 32, EVALUATION, scored, scored, None, SEEN, Pairs(0, 0), field_pairs=field_pairs
     )
@@ -146,6 +146,6 @@ def test_the_scoring_process_counts_the_answers_of_the_stored_bytes(
     )  # fmt: skip
 
     right = int((answers[:55] == labels[:55]).sum())
-    assert found.scores["challenger"].field == FieldScore(right, 55)
+    assert found.scores["challenger"].field == Counts(right, 55)
     parts = {*(f"digit {digit}" for digit in range(10)), "by anna", "by bob"}
     assert found.field_pairs == dict.fromkeys(parts, Pairs(0, 0))

@@ -23,7 +23,7 @@ from tasks.data.dataset import Dataset
 from tasks.journal import Journal, journal, state_of
 from tasks.limits import TimeLimitError
 from tasks.promote import promote
-from tasks.scoring.values import Measurements, Score
+from tasks.scoring.values import Counts, Measurements, NotScored, Score
 from tasks.stage import Candidate
 
 EVALUATION = Evaluation(loss=0.25, confusion=((9, 1), (0, 10)))
@@ -139,6 +139,25 @@ def test_a_loss_that_is_not_finite_leaves_its_columns_empty(
     # Nor what was counted from answers that are no numbers.
     measured = [row[name] for name in ("test_loss", "test_correct", "test_accuracy")]
     assert (row["status"], measured) == ("rejected", [None] * 3)
+
+
+def test_counts_on_transformed_images_are_those_of_the_last_measurement_that_may_be_recorded(
+    recipe: Recipe, settings: Settings, sql: sqlite3.Connection
+) -> None:
+    def rows() -> list[tuple]:
+        return [tuple(row)[1:] for row in sql.execute("SELECT * FROM robustness")]
+
+    counted = replace(MEASURED.challenger, robustness={"moved": Counts(3, 4)})
+    nan = Evaluation(float("nan"), EVALUATION.confusion)
+    with journal(recipe, settings) as run:
+        run.note(replace(MEASURED, challenger=counted))
+        assert rows() == [("moved", 3, 4)]
+        run.note(replace(MEASURED, challenger=replace(counted, robustness={"thin": Counts(1, 4)})))
+        assert rows() == [("thin", 1, 4)]
+        for unscored in (NotScored("it is damaged"), replace(counted, evaluation=nan)):
+            run.note(replace(MEASURED, challenger=unscored))
+            assert rows() == []
+            run.note(replace(MEASURED, challenger=counted))
 
 
 def test_an_error_of_ours_ends_the_run_as_failed_with_its_message(

@@ -156,6 +156,26 @@ def test_learning_curve_and_digits_are_written_once_and_read_from_both_sides(
     assert [digit.correct for digit in runs.digits_of(run_id)] == [9] * 10
 
 
+def test_transformations_are_replaced_together_and_read_from_both_sides(
+    runs: Runs, sql: sqlite3.Connection, new_recipe
+) -> None:
+    run_id, other = (runs.open(new_recipe(), versions={}, host="here") for _ in range(2))
+    runs.set_robustness(other, [("thin", 0, 9), ("moved", 9, 9)])
+    runs.set_robustness(run_id, [("thin", 5, 9), ("faint", 6, 9)])
+    runs.set_robustness(run_id, [("thin", 3, 9), ("noise", 4, 9)])
+
+    columns = "SELECT transformation, correct, total FROM robustness WHERE run_id = ?"
+    found = sql.execute(f"{columns} ORDER BY transformation", [run_id])
+    assert [tuple(row) for row in found] == [("noise", 4, 9), ("thin", 3, 9)]
+    assert [row.transformation for row in runs.robustness_of(other)] == ["moved", "thin"]
+    for correct, total in ((10, 9), (-1, 9), (0, 0)):
+        with pytest.raises(DatabaseError):
+            runs.set_robustness(run_id, [("moved", correct, total)])
+    assert [row.correct for row in runs.robustness_of(run_id)] == [4, 3]
+    runs.set_robustness(run_id, [])
+    assert runs.robustness_of(run_id) == []
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
 def test_an_epoch_with_a_non_finite_loss_is_refused(runs: Runs, new_recipe, value: float) -> None:
     run_id = runs.open(new_recipe(), versions={}, host="here")

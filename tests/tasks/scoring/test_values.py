@@ -10,7 +10,7 @@ from storage.records import Decision, Evaluation, Pointer
 from storage.tables.schema import Run
 from tasks.corrections import Corrected
 from tasks.scoring.values import (
-    FieldScore,
+    Counts,
     Measurements,
     NotScored,
     Pairs,
@@ -22,7 +22,7 @@ from tasks.train import Epoch, LearningCurve, Trained
 from tasks.validate import DataCheck
 
 EVALUATION = Evaluation(0.25, ((9, 1), (0, 10)))
-SCORE = Score(EVALUATION, 1e-7, field=FieldScore(3, 4))
+SCORE = Score(EVALUATION, 1e-7, field=Counts(3, 4))
 MEASURED = Measurements(
     "cd" * 32,
     EVALUATION,

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from pydantic_core import to_json
 
+from storage.models.classifier import load_classifier
 from storage.records import Evaluation
 from storage.settings import PROJECT
 from tasks.data.dataset import Dataset
-from tasks.scoring.values import NotScored, Score
+from tasks.scoring.transformations import transform
+from tasks.scoring.values import Counts, NotScored, Score
 from tasks.scoring.worker import ANSWER, REQUEST, Answer, StoredModel, score_models
 
 FORBIDDEN = {"tensorflow", "keras", "prefect", "sqlalchemy"}
@@ -89,6 +91,46 @@ def test_each_model_has_its_own_score_or_its_own_error(
         assert partly.pairs is None
 
 
+def test_challenger_and_champion_are_asked_about_transformed_images_and_the_best_is_not(
+    challenge, mnist_5k: Dataset
+) -> None:
+    runs = {"challenger": challenge("good"), "champion": challenge("poor")}
+    runs["best"] = runs["challenger"]
+    found = score_models({n: model_of(run) for n, run in runs.items()}, **arrays(mnist_5k)).scores
+    assert found["best"].robustness is None
+    for name in ("challenger", "champion"):
+        classifier = load_classifier(runs[name].folder, runs[name].candidate.digest)
+        for way, images in transform(mnist_5k.test_images).items():
+            right = classifier.probabilities(images).argmax(axis=1) == mnist_5k.test_labels
+            assert found[name].robustness[way] == Counts(right.sum(), 1000)
+    assert found["challenger"].robustness != found["champion"].robustness
+
+
+def test_an_answer_to_a_transformed_image_that_is_not_finite_leaves_no_counts(
+    challenge, mnist_5k: Dataset
+) -> None:
+    import keras
+
+    # Without a pixel above 110, as when the ink is faint, it divides 0 by 0.
+    pixels = keras.Input((28, 28), dtype="uint8")
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1.0)(pixels))
+    dark = keras.ops.relu(keras.ops.max(flat, axis=1, keepdims=True) - 110)
+    answers = keras.layers.Dense(10, "softmax")(flat) * (dark / dark)
+    run = challenge("rough")
+    run.store.discard(run.id)
+
+    def write(folder) -> None:
+        model = keras.Model(pixels, answers)
+        model.export(folder / "model.tflite", format="litert", verbose=False)
+        images = mnist_5k.test_images[:2]
+        np.savez(folder / "golden.npz", images=images, probabilities=model.predict(images))
+
+    model = StoredModel(run.folder, run.store.stage(run.id, write, {}))
+    (score,) = score_models({"challenger": model}, **arrays(mnist_5k)).scores.values()
+    assert math.isfinite(score.evaluation.loss)
+    assert score.robustness is None
+
+
 @pytest.mark.parametrize("damage", [0.5, np.nan])
 def test_a_golden_batch_that_is_off_is_a_number_of_the_challengers_and_an_error_of_the_champions(
     challenge, mnist_5k: Dataset, stored, damage: float
@@ -135,7 +177,8 @@ def test_a_champion_that_cannot_answer_has_its_own_error(
 
 def test_the_answer_survives_json_with_numbers_that_are_not_finite() -> None:
     evaluation = Evaluation(math.inf, ((1, 2), (3, 4)))
-    answer = Answer({"challenger": Score(evaluation, math.inf), "champion": NotScored("no")})
+    challenger = Score(evaluation, math.inf, robustness={"moved": Counts(3, 4)})
+    answer = Answer({"challenger": challenger, "champion": NotScored("no")})
     assert ANSWER.validate_json(to_json(answer, inf_nan_mode="constants")) == answer
     nan = Answer({"challenger": Score(Evaluation(math.nan, ()), math.nan)})
     read = ANSWER.validate_json(to_json(nan, inf_nan_mode="constants"))
