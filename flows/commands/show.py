@@ -20,7 +20,9 @@ def show(run: str, form: str) -> None:
     runs = open_runs()
     curve = [epoch.as_dict() for epoch in runs.epochs_of(run)]
     digits = [digit.as_dict() for digit in runs.digits_of(run)]
+    robustness = [counts.as_dict() for counts in runs.robustness_of(run)]
     if form == "json":
-        print_json({**row.as_dict(), "learning_curve": curve, "digits": digits})
+        of_the_run = {"learning_curve": curve, "digits": digits, "robustness": robustness}
+        print_json(row.as_dict() | of_the_run)
     else:
-        print_run(row, curve, digits)
+        print_run(row, curve, digits, robustness)

@@ -44,8 +44,13 @@ def print_history(runs: Sequence[Run]) -> None:
         print(line)
 
 
-def print_run(run: Run, curve: Sequence[dict[str, Any]], digits: Sequence[dict[str, Any]]) -> None:
-    """Print every column of a run on a line of its own, its learning curve, and its digits."""
+def print_run(
+    run: Run,
+    curve: Sequence[dict[str, Any]],
+    digits: Sequence[dict[str, Any]],
+    robustness: Sequence[dict[str, Any]],
+) -> None:
+    """Print a run's columns, each on a line, its learning curve, digits and transformations."""
     fields: list[tuple[str, object]] = []
     for column, value in run.as_dict().items():
         if column == "rules":
@@ -61,6 +66,10 @@ def print_run(run: Run, curve: Sequence[dict[str, Any]], digits: Sequence[dict[s
         shares = f"recall {_number(digit['recall'])}  precision {_number(digit['precision'])}"
         found = f"{digit['correct']:,} of {digit['images']:,}  {shares}"
         fields.append((f"digit {digit['digit']}", found))
+    for counts in robustness:
+        share = _number(counts["correct"] / counts["total"])
+        found = f"{counts['correct']:,} of {counts['total']:,}  {share}"
+        fields.append((f"robustness, {counts['transformation']}", found))
     print_fields(fields)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.scoring.values import Mistake
+from tasks.scoring.values import Counts, Mistake
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,6 +58,36 @@ def _draw_curve(
     axes.margins(y=0.22)
     axes.xaxis.get_major_locator().set_params(integer=True)
     _plain(axes)
+
+
+def robustness(ours: Mapping[str, Counts], champions: Mapping[str, Counts] | None) -> str:
+    """Shares of the transformed test images that are right, beside the champion's if it has any."""
+    figure = _figure(7.2, 2.8, left=0.1, right=0.78, bottom=0.11, top=0.86)
+    axes = figure.subplots()
+    rows = range(len(ours))
+    # The champion's ring is wider than this run's dot, so that both are seen where they meet.
+    for name, counts, colour, size, fill, column in (
+        ("champion", champions, ORANGE, 64, "none", 1.22),
+        ("this run", ours, BLUE, 26, BLUE, 1.09),
+    ):
+        if not counts:
+            continue
+        shares = [counts[row].correct / counts[row].total for row in ours]
+        axes.scatter(shares, rows, s=size, facecolors=fill, edgecolors=colour, linewidths=1.6)
+        for row, text in ((-1.2, name), *enumerate(f"{share:.4f}" for share in shares)):
+            axes.text(
+                column, row, text, transform=axes.get_yaxis_transform(),
+                ha="center", va="center", fontsize=9, color=colour,
+            )  # fmt: skip
+    axes.set_yticks(rows, list(ours))
+    axes.set_ylim(len(ours) - 0.5, -0.7)
+    # Differences of a few images do not fill the picture.
+    lowest = min(axes.get_xlim()[0], 0.94)
+    axes.set_xlim(lowest, 1 + 0.04 * (1 - lowest))
+    axes.grid(axis="y", linewidth=0.5, alpha=0.4)
+    axes.set_title("transformed test images that are right", loc="left", fontsize=10, color=INK)
+    _plain(axes)
+    return _data_uri(figure)
 
 
 def confusion_matrix(evaluation: Evaluation) -> str:

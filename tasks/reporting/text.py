@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from numpy.typing import NDArray
 
 from storage.tables.schema import Run
-from tasks.reporting.plots import confusion_matrix, contact_sheet, learning_curve
+from tasks.reporting.plots import confusion_matrix, contact_sheet, learning_curve, robustness
 from tasks.scoring.values import Measurements, Score, usable
 from tasks.train import LearningCurve
 
@@ -24,7 +24,8 @@ def report_text(
     ``test_images`` is uint8, shape (n, 28, 28).
     """
     evaluation, champion = measurements.evaluation, usable(measurements.champion)
-    stored = measurements.challenger
+    stored, ours = measurements.challenger, measurements.robustness
+    theirs = champion.robustness if isinstance(champion, Score) else None
     mistakes = stored.mistakes if isinstance(stored, Score) else ()
     return _render(
         "report.md.jinja",
@@ -34,6 +35,7 @@ def report_text(
         pairs=measurements.pairs,
         curve=_picture("learning curve", lambda: learning_curve(curve.epochs)),
         confusion=_picture("confusion matrix", lambda: confusion_matrix(evaluation)),
+        robustness=ours and _picture("robustness", lambda: robustness(ours, theirs)),
         mistakes=mistakes and _picture("mistakes", lambda: contact_sheet(test_images, mistakes)),
     )
 

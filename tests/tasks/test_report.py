@@ -17,7 +17,7 @@ from storage.tables.schema import Run
 from tasks.gate import gate
 from tasks.reporting import artifact_key
 from tasks.reporting.text import leaderboard_text, report_text
-from tasks.scoring.values import Measurements, Mistake, NotScored, Pairs, Score
+from tasks.scoring.values import Counts, Measurements, Mistake, NotScored, Pairs, Score
 from tasks.train import Epoch, LearningCurve
 
 
@@ -194,6 +194,18 @@ def test_the_pictures_are_inside_the_report_and_need_no_network(reported) -> Non
         assert min(image.size) > 100
         assert len(np.unique(np.asarray(image.convert("L")))) > 20, "something is drawn on it"
     assert "http" not in text
+
+
+def test_transformed_images_are_a_picture_of_their_own_with_and_without_a_champion(
+    reported,
+) -> None:
+    found = measured(evaluation(90, 0.12345))
+    counts = {"moved": Counts(300, 900), "thin": Counts(890, 900)}
+    robust = replace(found, challenger=replace(found.challenger, robustness=counts))
+    beside = replace(robust, champion=robust.challenger)
+    alone, both = (pictures(reported(each))["robustness"] for each in (robust, beside))
+    assert alone != both
+    assert "robustness" not in pictures(reported(found))
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_the_rest_of_the_report(reported) -> None:

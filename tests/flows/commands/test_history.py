@@ -46,6 +46,7 @@ def ids(home) -> list[str]:
         if correct:
             runs.add_epochs(run_id, EPOCHS)
             rows = [[10 if a == b else 0 for b in range(10)] for a in range(10)]
+            runs.set_robustness(run_id, [("thin", 190, 200), ("moved", 60, 200)])
             runs.set_digits(run_id, Evaluation(0.1, tuple(map(tuple, rows))))
             runs.note(
                 run_id, test_loss=0.1, test_accuracy=correct / 100, test_correct=correct,
@@ -155,15 +156,19 @@ def test_rows_come_as_csv_and_as_json(digits, ids):
     assert digits("history", "--csv", "--until", "2020-01-01").stdout == ""
 
 
-def test_show_has_the_learning_curve_and_each_digit(digits, ids):
+def test_show_has_the_learning_curve_each_digit_and_each_transformation(digits, ids):
     lines = [" ".join(line.split()) for line in digits("show", ids[2]).stdout.splitlines()]
     assert "loss, epochs █▁ 0.5000 to 0.2500" in lines
     assert "validation loss, epochs █▁ 0.3000 to 0.2000" in lines
     assert not [line for line in lines if line.startswith("validation accuracy, epochs")]
     assert "digit 7 10 of 10 recall 1.0000 precision 1.0000" in lines
+    assert "robustness, thin 190 of 200 0.9500" in lines
     shown = json.loads(digits("show", ids[2], "--json").stdout)
     assert [epoch["loss"] for epoch in shown["learning_curve"]] == [0.5, 0.25]
     assert [digit["correct"] for digit in shown["digits"]] == [10] * 10
+    assert [(r["transformation"], r["correct"], r["total"]) for r in shown["robustness"]] == [
+        ("moved", 60, 200), ("thin", 190, 200),
+    ]  # fmt: skip
     assert digits("show", ids[0]).returncode == 0, "a run without either is shown too"
 
 
