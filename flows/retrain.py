@@ -44,6 +44,7 @@ def retrain(
     min_recall: parameters.OrDefault[parameters.MinRecall] = None,
     champion_rule: parameters.ChampionRule = Recipe.champion_rule,
     margin: parameters.Margin = Recipe.margin,
+    robust: parameters.Robust = Recipe.robust,
     max_drift: parameters.MaxDrift = Recipe.max_drift,
     accept_change: parameters.AcceptChange = Recipe.accept_change,
     corrections: parameters.Corrections = Recipe.corrections,

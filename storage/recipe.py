@@ -191,6 +191,13 @@ Margin = Annotated[
     Interval(ge=0, le=100_000),
     Help("How many test images a non-inferior challenger may fall short of the best champion."),
 ]
+Robust = Annotated[
+    bool,
+    Help(
+        "Require that no transformation of the test images (moved, turned, thin and so on) is more"
+        " than 1 point below the champion's."
+    ),
+]
 MaxDrift = Annotated[
     float,
     Interval(ge=0, le=1),
@@ -238,6 +245,7 @@ class Recipe:
     min_recall: MinRecall
     champion_rule: ChampionRule = "not-worse"
     margin: Margin = 0
+    robust: Robust = False
     max_drift: MaxDrift = 0.2
     accept_change: AcceptChange = False
     corrections: Corrections = False

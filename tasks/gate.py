@@ -15,6 +15,8 @@ from tasks.scoring.statistics import interval, mcnemar
 from tasks.scoring.values import Measurements, NotScored, Pairs, Score, usable
 
 SIGNIFICANCE = 0.05
+# Of a transformation's images, in hundredths: how far below the champion one may be.
+POINTS = 1
 # With fewer field images a single one would decide too much.
 MIN_FIELD = 50
 PHRASES = {
@@ -194,6 +196,29 @@ def _field_parts(_: Score, measurements: Measurements, __: Recipe) -> Rule | Non
     return Rule("field parts", required, "; ".join(worse) or "none was", passed=not worse)
 
 
+def _robustness(challenger: Score, measurements: Measurements, recipe: Recipe) -> Rule | None:
+    """No rule unless the recipe asks for it."""
+    if not recipe.robust:
+        return None
+    required = f"no transformation of the test images more than {POINTS:g} point below the champion"
+    ours, theirs = challenger.robustness, usable(measurements.champion)
+    if ours is None:
+        measured = "the transformed test images were not scored"
+        return Rule("robustness", required, measured, passed=False)
+    if measurements.champion is None:
+        return Rule("robustness", required, "no champion yet", passed=True)
+    if isinstance(theirs, NotScored) or theirs.robustness is None:
+        return Rule("robustness", required, "the champion was not scored", passed=False)
+    pairs = {name: (counts, theirs.robustness[name]) for name, counts in ours.items()}
+    fallen = [
+        f"{name} falls by {100 * (champions.correct - counts.correct) / counts.total:.2f} points"
+        f" ({counts.correct:,} of {counts.total:,} correct vs. {champions.correct:,})"
+        for name, (counts, champions) in pairs.items()
+        if 100 * (champions.correct - counts.correct) > POINTS * counts.total
+    ]
+    return Rule("robustness", required, "; ".join(fallen) or "none is", passed=not fallen)
+
+
 # Each takes the challenger's score, all measurements and the recipe; None leaves the rule out.
 RULES: tuple[Callable[[Score, Measurements, Recipe], Rule | None], ...] = (
     _finite,
@@ -205,4 +230,5 @@ RULES: tuple[Callable[[Score, Measurements, Recipe], Rule | None], ...] = (
     _rollback,
     _field,
     _field_parts,
+    _robustness,
 )

@@ -127,14 +127,14 @@ def test_the_server_knows_the_run_by_its_name_tags_and_artifacts(home):
     keys = {"report-mnist-5k", "leaderboard-mnist-5k", "champion-mnist-5k"}
     assert set(artifacts) == keys | {"progress"}
     assert f"{row['test_correct']} of 1,000 correct" in artifacts["report-mnist-5k"]["data"]
-    assert artifacts["report-mnist-5k"]["data"].count("data:image/png;base64,") == 3
+    assert artifacts["report-mnist-5k"]["data"].count("data:image/png;base64,") == 4
     assert accuracy in artifacts["leaderboard-mnist-5k"]["data"]
     assert artifacts["progress"]["data"] == 100
     report = home / "reports" / f"{row['run_id']}.md"
     assert report.read_text() == artifacts["report-mnist-5k"]["data"]
 
 
-def test_learning_curve_and_digits_are_in_the_tables(home):
+def test_learning_curve_digits_and_transformations_are_in_the_tables(home):
     run(epochs=3)
 
     (row,) = rows(home)
@@ -142,6 +142,8 @@ def test_learning_curve_and_digits_are_in_the_tables(home):
         epochs = sql.execute("SELECT epoch, loss, accuracy FROM epochs ORDER BY epoch").fetchall()
         digits = sql.execute("SELECT sum(images), sum(correct), sum(answers) FROM digit_metrics")
         assert digits.fetchone() == (1000, row["test_correct"], 1000)
+        robustness = sql.execute("SELECT count(*), min(total), max(total) FROM robustness")
+        assert robustness.fetchone() == (9, 1000, 1000)
     assert [epoch for epoch, _, _ in epochs] == [1, 2, 3]
     assert epochs[-1][1:] == (row["train_loss"], row["train_accuracy"])
 

@@ -52,6 +52,7 @@ def test_defaults_bounds_and_choices_are_pinned() -> None:
         "min_recall": None,
         "champion_rule": "not-worse",
         "margin": 0,
+        "robust": False,
         "max_drift": 0.2,
         "accept_change": False,
         "corrections": False,

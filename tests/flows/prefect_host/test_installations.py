@@ -98,7 +98,8 @@ def test_what_a_person_set_survives_a_restart_and_each_difference_is_printed(
         assert line in again.output.splitlines()
     pool, found = api.read_work_pool("digits"), api.read_deployment_by_name("retrain/nightly")
     assert (pool.is_paused, pool.concurrency_limit, found.paused) == (True, 2, True)
-    assert found.parameters == {"dataset": "mnist", "corrections": True, "epochs": 3}
+    usual_ones = {"dataset": "mnist", "corrections": True, "robust": True}
+    assert found.parameters == {**usual_ones, "epochs": 3}
     assert {s.schedule.cron: s.active for s in found.schedules} == {
         "0 2 * * *": False, "0 14 * * 0": True,
     }  # fmt: skip

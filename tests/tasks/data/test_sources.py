@@ -118,7 +118,7 @@ def test_a_row_of_an_older_release_gives_its_values_and_defaults_for_the_rest(
     sql.execute(
         "UPDATE runs SET confident = NULL, min_recall = NULL, champion_rule = NULL,"
         " margin = NULL, max_drift = NULL, corrections = NULL, corrections_share = NULL,"
-        " max_hours = NULL"
+        " robust = NULL, max_hours = NULL"
     )
     said = parameters_of(runs.get(run_id).as_dict())
     assert said == {
