@@ -134,6 +134,23 @@ def test_the_server_knows_the_run_by_its_name_tags_and_artifacts(home):
     assert report.read_text() == artifacts["report-mnist-5k"]["data"]
 
 
+@pytest.mark.slow
+def test_a_convnet_is_judged_on_the_validation_part(home):
+    state = run(architecture="convnet", epochs=2)
+
+    (row,) = rows(home)
+    assert state.name == "Promoted"
+    assert (row["train_total"], row["validation_total"]) == (4000, 343)
+    assert 0 < row["validation_loss"] < row["validation_disturbed_loss"]
+    assert 0.5 < row["validation_accuracy"] <= 1
+    with closing(sqlite3.connect(home / "metrics.db")) as sql:
+        curve = sql.execute("SELECT validation_loss, validation_accuracy FROM epochs").fetchall()
+    assert len(curve) == 2
+    assert curve[1][1] == pytest.approx(row["validation_accuracy"])
+    report = (home / "reports" / f"{row['run_id']}.md").read_text()
+    assert "343 of the training images, which were not trained on" in report
+
+
 def test_learning_curve_digits_and_transformations_are_in_the_tables(home):
     run(epochs=3)
 
@@ -146,6 +163,7 @@ def test_learning_curve_digits_and_transformations_are_in_the_tables(home):
         assert robustness.fetchone() == (9, 1000, 1000)
     assert [epoch for epoch, _, _ in epochs] == [1, 2, 3]
     assert epochs[-1][1:] == (row["train_loss"], row["train_accuracy"])
+    assert {value for name, value in dict(row).items() if "validation" in name} == {None}
 
 
 def test_a_failed_run_has_its_tags_too(home, tmp_path):
