@@ -35,7 +35,7 @@ PREDICTED_AT_ONCE = 1000
 
 OnEpochEnd = Callable[[float, float], None]
 OnProgress = Callable[[float], None]
-BatchLoop = Callable[[NDArray[np.int64]], tuple[tf.Tensor, tf.Tensor]]
+BatchLoop = Callable[[NDArray[np.int64]], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
 
 def fit(
@@ -62,8 +62,9 @@ def fit(
         epochs_done: Epochs that an interrupted training has behind it. Model and optimizer are
             as they were after the last of them.
         on_epoch_end: Called with the mean loss per example and the share of examples that were
-            correct, in [0, 1], both measured while the weights were changing. (Keras' ``fit``,
-            without an accuracy metric: the share after the epoch.) An exception ends the training.
+            correct, in [0, 1], both measured while the weights were changing; the share leaves out
+            what ``augment`` made no digit. (Keras' ``fit``, without an accuracy metric: the share
+            after the epoch.) An exception ends the training.
         on_progress: Called within an epoch, after at most a hundred batches, with the share of it
             that is done, in (0, 1].
 
@@ -138,8 +139,8 @@ def _fit_in_graph(
         for start in range(0, total, per_call):
             parts.append(run_batches(order[start : start + per_call]))
             on_progress(min(1, (start + per_call) / total))
-        loss_sum, correct = (sum(map(float, column)) for column in zip(*parts, strict=True))
-        on_epoch_end(loss_sum / total, correct / total)
+        loss_sum, correct, asked = (sum(map(float, column)) for column in zip(*parts, strict=True))
+        on_epoch_end(loss_sum / total, correct / asked)
     # An optimizer that averages the weights now replaces them by their averages.
     model.optimizer.finalize_variable_values(model.trainable_weights)
 
@@ -147,7 +148,7 @@ def _fit_in_graph(
 def _batch_loop(
     model: keras.Model, examples: Examples, batch_size: int, augment: Augment | None
 ) -> BatchLoop:
-    """A graph that trains on rows batch by batch, and returns summed loss and correct answers."""
+    """A graph that trains on rows, and returns summed loss, correct answers and digits asked."""
     pixels, labels = tf.constant(examples.pixels), tf.constant(examples.labels)
     variables, optimizer = model.trainable_weights, model.optimizer
 
@@ -155,7 +156,7 @@ def _batch_loop(
     def update(*gradients: tf.Tensor) -> None:
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
-    def run_batch(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def run_batch(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         digits = tf.cast(tf.gather(labels, rows), tf.int64)
         x, y = tf.cast(tf.gather(pixels, rows), tf.float32) / 255, tf.one_hot(digits, 10)
         if augment is not None:
@@ -167,16 +168,21 @@ def _batch_loop(
         update(*tape.gradient(scaled, variables))
         mean = tf.reduce_mean(loss)  # for a loss that is not reduced yet
         (answers,) = tf.nest.flatten(predicted)  # the output may be named
-        correct = tf.math.count_nonzero(tf.argmax(answers, axis=1) == digits)
-        return tf.cast(mean, tf.float64) * tf.cast(tf.size(rows), tf.float64), correct
+        right, asked = tf.argmax(answers, axis=1) == digits, tf.size(rows, tf.int64)
+        if augment is not None:  # it may have made pictures of no digit, whose targets are even
+            digit = tf.reduce_max(y, axis=1) > 0.5
+            right, asked = right & digit, tf.math.count_nonzero(digit)
+        loss_sum = tf.cast(mean, tf.float64) * tf.cast(tf.size(rows), tf.float64)
+        return loss_sum, tf.math.count_nonzero(right), asked
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)], autograph=False)  # type: ignore[untyped-decorator]
-    def run_batches(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        def step(start: tf.Tensor, loss_sum: tf.Tensor, correct: tf.Tensor) -> tuple[Any, ...]:
-            loss, right = run_batch(order[start : start + batch_size])
-            return start + batch_size, loss_sum + loss, correct + right
+    def run_batches(order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def step(start: tf.Tensor, *sums: tf.Tensor) -> tuple[Any, ...]:
+            batch = run_batch(order[start : start + batch_size])
+            return start + batch_size, *map(tf.add, sums, batch)
 
-        begin = (0, tf.constant(0.0, tf.float64), tf.constant(0, tf.int64))
+        zero = tf.constant(0, tf.int64)
+        begin = (0, tf.constant(0.0, tf.float64), zero, zero)
         _, *sums = tf.while_loop(lambda start, *_: start < tf.size(order), step, begin)
         return tuple(sums)
 

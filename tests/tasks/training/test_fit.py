@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, optimizers
 
 from tasks.data.dataset import Dataset
@@ -340,3 +341,17 @@ def test_an_exception_at_the_end_of_an_epoch_ends_the_training(
     with pytest.raises(RuntimeError, match="enough"):
         fit(model, examples, epochs=3, batch_size=BATCH, seed=0, on_epoch_end=stop)
     assert len(ends) == 1
+
+
+def test_the_accuracy_leaves_out_what_became_no_digit(examples: Examples) -> None:
+    def doubt_all_but_zeros(x: Any, y: Any, step: Any) -> tuple[Any, Any]:
+        return x, tf.where(y[:, :1] > 0, y, 0.1)
+
+    model = network(optimizer=optimizers.SGD(0.0))
+    model.set_weights([np.zeros((784, 10)), np.eye(10)[0]])  # always answers 0
+    curve: list[float] = []
+    fit(
+        model, examples, epochs=1, batch_size=BATCH, seed=0, augment=doubt_all_but_zeros,
+        on_epoch_end=lambda _, accuracy: curve.append(accuracy),
+    )  # fmt: skip
+    assert curve == [1.0]
