@@ -84,6 +84,7 @@ def robustness(ours: Mapping[str, Counts], champions: Mapping[str, Counts] | Non
     # Differences of a few images do not fill the picture.
     lowest = min(axes.get_xlim()[0], 0.94)
     axes.set_xlim(lowest, 1 + 0.04 * (1 - lowest))
+    axes.set_axisbelow(True)
     axes.grid(axis="y", linewidth=0.5, alpha=0.4)
     axes.set_title("transformed test images that are right", loc="left", fontsize=10, color=INK)
     _plain(axes)
