@@ -8,6 +8,7 @@ from storage import recipe as parameters
 from storage.recipe import Recipe
 from storage.settings import read_settings
 from tasks.announce import announce
+from tasks.budget import budget
 from tasks.build import build
 from tasks.calibrate import calibrate
 from tasks.compare import compare
@@ -24,6 +25,7 @@ from tasks.report import report
 from tasks.reporting import best_effort
 from tasks.stage import origin_of, stage
 from tasks.train import train
+from tasks.training.checkpoint import Checkpoint, interrupted
 from tasks.training.keras_import import import_keras_in_background
 from tasks.training.validation import hold_out
 from tasks.validate import champion_statistics, validate
@@ -53,7 +55,8 @@ def retrain(
 ) -> State[None]:
     """Train a challenger, and promote it if it passes the gate."""
     settings = read_settings()
-    recipe = resolve_night(settings, **flow_run.parameters)
+    begun = interrupted(settings.home, flow_run.id)  # if this flow run is retried
+    recipe = resolve_night(settings, **flow_run.parameters | begun)
     import_keras_in_background()
     with journal(recipe, settings) as run:
         store = run.store
@@ -65,7 +68,9 @@ def retrain(
         training, test = preprocess(data)
         model = build(recipe)
         held_out = hold_out(training, data.corrections, recipe)
-        trained = run.note(train(model, training, recipe, held_out))
+        recipe = run.note(budget(recipe, training, held_out)).recipe
+        checkpoint = Checkpoint(settings.home, recipe, training, flow_run.id)
+        trained = run.note(train(model, training, recipe, held_out, checkpoint))
         model = run.note(calibrate(trained.model, training, held_out)).model
         evaluation = evaluate(model, test)
         origin = origin_of(recipe, run.provenance, corrected, check, evaluation)
@@ -76,6 +81,7 @@ def retrain(
             decision = run.note(gate(measurements, run.accepting(data)))
             outcome = promote(store, candidate, measurements.compared_with, decision)
         run.close(outcome)
+        checkpoint.remove()
         with best_effort("the report"):
             folder = settings.home / "reports"
             report(run.row(), run.newest_rows(30), data, trained.curve, measurements, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,8 @@ from prefect.cache_policies import NO_CACHE
 from storage.errors import TrainingDivergedError
 from storage.recipe import Recipe
 from tasks.preprocess import Examples
+from tasks.training import checkpoint as checkpoints
+from tasks.training.checkpoint import Checkpoint
 from tasks.training.progress import Progress
 from tasks.training.validation import clean
 
@@ -79,6 +81,7 @@ def train(
     examples: Examples,
     recipe: Recipe,
     held_out: NDArray[np.bool_] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Fit the model in place, as its architecture declares, and make the one that is served.
 
@@ -91,6 +94,8 @@ def train(
         recipe: How it is trained.
         held_out: bool, shape (n,): examples that are not trained on, but scored after each epoch;
             None for none.
+        checkpoint: Where an interrupted training goes on from, and this one is kept; None for
+            nowhere.
 
     Raises:
         TrainingDivergedError: If a loss or a weight is not finite after an epoch.
@@ -105,37 +110,57 @@ def train(
     if architecture.schedule is not None:
         steps = recipe.epochs * math.ceil(len(training) / recipe.batch_size)
         model.optimizer.learning_rate = architecture.schedule(recipe.learning_rate, steps)
-    augment = architecture.augmentation and architecture.augmentation(recipe.seed)
-    progress = Progress(recipe.epochs)
-    curve: list[Epoch] = []
-    started = time.perf_counter()
+    watch = _Watch(model, recipe, validation, checkpoint)
+    fit(
+        model, training, epochs=recipe.epochs, batch_size=recipe.batch_size, seed=recipe.seed,
+        on_epoch_end=watch.after_epoch, on_progress=watch.within_epoch,
+        augment=architecture.augmentation and architecture.augmentation(recipe.seed),
+        epochs_done=len(watch.epochs),
+    )  # fmt: skip
+    curve = LearningCurve(tuple(watch.epochs))
+    return Trained(architecture.served(model, recipe), curve, precision_of(model))
 
-    def on_progress(share: float) -> None:
-        progress.within_epoch(len(curve) + 1, share)
 
-    def on_epoch_end(loss: float, accuracy: float) -> None:
-        nonlocal started
-        number = len(curve) + 1
-        finite = all(np.isfinite(weight).all() for weight in model.get_weights())
+class _Watch:
+    """What is done within and after each epoch: checks, validation, progress, checkpoints."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        recipe: Recipe,
+        validation: Examples | None,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self._model, self._recipe = model, recipe
+        self._validation, self._checkpoint = validation, checkpoint
+        done = checkpoint.restore(model) if checkpoint else []
+        self.epochs = [Epoch(**epoch) for epoch in done]
+        self._progress = Progress(recipe.epochs)
+        self._started = self._saved = time.perf_counter()
+
+    def within_epoch(self, share: float) -> None:
+        self._progress.within_epoch(len(self.epochs) + 1, share)
+
+    def after_epoch(self, loss: float, accuracy: float) -> None:
+        number = len(self.epochs) + 1
+        self._check(number, loss)
+        validated = _validated(self._model, self._validation)
+        duration_s = time.perf_counter() - self._started
+        self.epochs.append(Epoch(loss, accuracy, duration_s, *validated))
+        self._progress.after_epoch(number, loss, accuracy, duration_s, validated[1])
+        if self._checkpoint and time.perf_counter() - self._saved >= checkpoints.EVERY_S:
+            self._checkpoint.save(self._model, [asdict(epoch) for epoch in self.epochs])
+            self._saved = time.perf_counter()
+        self._started = time.perf_counter()
+
+    def _check(self, number: int, loss: float) -> None:
+        finite = all(np.isfinite(weight).all() for weight in self._model.get_weights())
         if not (math.isfinite(loss) and finite):
             raise TrainingDivergedError(
                 f"expected finite loss and weights after epoch {number}, received loss"
-                f" {loss:g}{'' if finite else ' and weights that are not finite'};"
-                f" look for NaN in the data, or lower the learning rate ({recipe.learning_rate:g})"
+                f" {loss:g}{'' if finite else ' and weights that are not finite'}; look for NaN in"
+                f" the data, or lower the learning rate ({self._recipe.learning_rate:g})"
             )
-        validated = _validated(model, validation)
-        duration_s = time.perf_counter() - started
-        curve.append(Epoch(loss, accuracy, duration_s, *validated))
-        progress.after_epoch(number, loss, accuracy, duration_s, validated[1])
-        started = time.perf_counter()
-
-    fit(
-        model, training, epochs=recipe.epochs, batch_size=recipe.batch_size, seed=recipe.seed,
-        on_epoch_end=on_epoch_end, on_progress=on_progress, augment=augment,
-    )  # fmt: skip
-    return Trained(
-        architecture.served(model, recipe), LearningCurve(tuple(curve)), precision_of(model)
-    )
 
 
 def _validated(

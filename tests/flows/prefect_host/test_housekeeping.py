@@ -102,6 +102,37 @@ def test_a_run_that_is_killed_and_a_worker_that_is_killed_do_not_stop_the_night(
     assert "Traceback" not in up.output
 
 
+def test_a_run_that_is_killed_while_it_trains_goes_on_after_its_last_epoch_if_it_is_retried(
+    started, environment, home, free_port
+):
+    up = started("up", "--port", str(free_port), DIGITS_LEASE_S="3")
+    up.wait_for("started!")
+    run_deployment(
+        environment, "architecture=cnn", "epochs=30", "min_accuracy=0.5", "min_recall=0"
+    )  # fmt: skip
+    wait_for(lambda: [*home.glob("checkpoints/*/*.npz")], "a checkpoint, after ten seconds")
+    part_of(up.process, "prefect.engine").kill()
+    wait_for(lambda: statuses(home) == ["lost"], "its row is lost")
+    wait_for(lambda: states(environment)[-1][1] == "CRASHED", "the killed run is Crashed")
+
+    with closing(sqlite3.connect(home / "metrics.db")) as rows:
+        ((flow_run,),) = rows.execute("SELECT flow_run_id FROM runs").fetchall()
+    done = subprocess.run(
+        [PREFECT, "flow-run", "retry", flow_run],
+        check=False, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    up.wait_for("the training goes on after epoch ")
+    wait_for(lambda: statuses(home) == ["lost", "promoted"], "the retried run is promoted")
+    with closing(sqlite3.connect(home / "metrics.db")) as rows:
+        learning = rows.execute("SELECT architecture, epochs, seed FROM runs").fetchall()
+        assert len(set(learning)) == 1, "the same training"
+        epochs = rows.execute("SELECT count(*) FROM epochs").fetchall()
+        assert epochs == [(30,)], "those before the kill are kept too"
+    assert not [*home.glob("checkpoints/*")]
+    assert up.stop(signal.SIGTERM) == 0
+
+
 def test_a_run_that_was_stopped_for_longer_than_its_lease_goes_on_and_is_not_called_dead(
     started, environment, home, free_port
 ):
