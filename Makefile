@@ -32,8 +32,9 @@ lint: $(VENV)/installed-dev ## ruff, ruff format, mypy, import-linter, generated
 	$(BIN)/lint-imports
 	$(BIN)/cog --check --diff -P -I docs $(GENERATED)
 
-bench: $(VENV)/installed-dev ## training beside its peers, half an hour; DATA=FOLDER with MNIST's files
-	@$(BIN)/python -m benchmarks.training $(if $(DATA),--data "$(DATA)")
+bench: $(VENV)/installed-dev ## training beside its peers, hours; DATA=FOLDER with MNIST's files
+	@$(BIN)/python -m benchmarks.training $(if $(DATA),--data "$(DATA)"); met=$$?; \
+		$(BIN)/python -m benchmarks.time_to_accuracy $(if $(DATA),--data "$(DATA)") && exit $$met
 
 format: $(VENV)/installed-dev ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
