@@ -5,13 +5,15 @@ answers surely, and the AUROC: the share of pairs of a test digit and such a pic
 rule finds the picture less like a digit. Beside it stand the share of the test digits that it calls
 unsure, and the expected calibration error. The rule was chosen with the pictures of
 ``pictures(choosing=True)``: other fonts, scribbles and shapes, and training images that the network
-had not been trained on.
+had not been trained on. With ``--choose`` these are measured, for several weights of doubt: the
+share answered surely with a limit that calls 2% of the validation part unsure.
 """
 
 import argparse
 import string
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +24,19 @@ from PIL import Image, ImageDraw, ImageFont
 from serving.champion import load_champion
 from serving.normalise import find_digits
 from storage.errors import DigitsError, ImageError
+from storage.models.classifier import Classifier
 from storage.models.store import open_store
+from storage.models.unsure import UNSURE, read_rule
 from storage.settings import read_settings
 from tasks.load import load
 from tasks.scoring.statistics import calibration_error
+from tasks.training.unsure import CLEAN_UNSURE
+from tasks.training.validation import in_validation
 
 SIDE, COUNT = 200, 300
 FONTS = ("DejaVuSans", "DejaVuSerif", "DejaVuSansMono", "DejaVuSans-Oblique")
 FONTS_TO_CHOOSE = ("STIXGeneral", "cmr10", "cmss10", "STIXGeneralItalic")
+WEIGHTS = (0.15, 0.5, 1, 2, 3, 5, 10)
 # To the eye these letters are digits: 0, 1, 2, 5, 6, 8, 9.
 LIKE_DIGITS = "OoQDIliZzSsBbgq"
 
@@ -142,18 +149,20 @@ def main() -> None:
     )
     parser.add_argument("--dataset", default="mnist", help="data with the test digits")
     parser.add_argument("--name", help="name of the champion [default: as the data's]")
+    parser.add_argument("--choose", action="store_true", help="compare weights of doubt")
     arguments = parser.parse_args()
     try:
-        report(arguments.dataset, arguments.name or Path(arguments.dataset).name)
+        name = arguments.name or Path(arguments.dataset).name
+        classifier = load_champion(open_store(read_settings(), name)).classifier
+        print(f"champion {classifier.version.name}, {classifier.version.manifest['architecture']}")
+        (choose if arguments.choose else report)(classifier, arguments.dataset)
     except DigitsError as error:
         sys.exit(f"python -m benchmarks.not_digits: {error}")
 
 
-def report(dataset: str, name: str) -> None:
-    """Print the table of the champion of a name."""
-    classifier = load_champion(open_store(read_settings(), name)).classifier
+def report(classifier: Classifier, dataset: str) -> None:
+    """Print the table of a champion."""
     data = load.fn(dataset)
-    print(f"champion {classifier.version.name}, {classifier.version.manifest['architecture']}")
     digits = classifier.unsure_scores(data.test_images)
     error = calibration_error(classifier.probabilities(data.test_images), data.test_labels)
     print(f"test digits unsure {(digits > 1).mean():.2%}, expected calibration error {error:.2%}")
@@ -161,6 +170,21 @@ def report(dataset: str, name: str) -> None:
         scores = classifier.unsure_scores(read(drawn, COUNT))
         surely = (scores <= 1).mean()
         print(f"{kind:14} answered surely {surely:6.1%}, AUROC {auroc(digits, scores):.3f}")
+
+
+def choose(classifier: Classifier, dataset: str) -> None:
+    """Print what would be answered surely with other weights of doubt."""
+    rule = read_rule(classifier.version.files[UNSURE])
+    images = load.fn(dataset).train_images
+    drawn = {"digits": images[in_validation(images.reshape(-1, 784))]}
+    drawn |= {kind: read(some, COUNT) for kind, some in pictures(choosing=True).items()}
+    answers = {kind: classifier.probabilities(some) for kind, some in drawn.items()}
+    for doubt in sorted({*WEIGHTS, rule.doubt}):
+        weighed = replace(rule, doubt=doubt, limit=1.0)
+        scores = {kind: weighed.scores(some, answers[kind]) for kind, some in drawn.items()}
+        limit = np.quantile(scores.pop("digits"), 1 - CLEAN_UNSURE)
+        shares = [f"{kind} {(found <= limit).mean():6.1%}" for kind, found in scores.items()]
+        print(f"weight {doubt:5.2f}{' (its own)' if doubt == rule.doubt else ''}:", *shares)
 
 
 def auroc(low: NDArray[np.float64], high: NDArray[np.float64]) -> float:
