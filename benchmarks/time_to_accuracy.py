@@ -200,7 +200,7 @@ def _shown(epochs: list[Epoch], accuracy: float) -> str:
 def _print_goals(epochs: list[Epoch]) -> bool:
     """Print the goals; return whether both are met."""
     print()
-    shares = []
+    shares: list[float] = []
     for what in ("fit_s", "processor_s"):
         until = {
             name: _until([e for e in epochs if e.name == name], ACCURACIES[-1], what)
@@ -209,12 +209,15 @@ def _print_goals(epochs: list[Epoch]) -> bool:
         }
         ours = until.pop(OURS, inf)
         best = min(until.values(), default=inf)
+        if isfinite(ours) and not isfinite(best):
+            print(f"{what}: none of the others reached 99.5 % in the epochs that were measured")
+            continue
         shares.append(ours / best if isfinite(ours) else inf)
         print(
             f"{OURS} / the best of the others, {what} until 99.5 %{shares[-1]:9.3f}"
             f"   at most {SHARE:.3f}: {'met' if shares[-1] <= SHARE else 'not met'}"
         )
-    return max(shares) <= SHARE
+    return max(shares, default=0) <= SHARE
 
 
 if __name__ == "__main__":
