@@ -92,8 +92,16 @@ def _update(
     known: Mapping[str, Any],
     wanted: Mapping[str, Any],
 ) -> None:
+    server = found.model_dump(mode="json")
+    changes = {name: value for name, value in code.items() if server[name] != value}
+    for name, value in changes.items():
+        change = "updated" if name == FORM else f"{server[name]} -> {value}"
+        click.echo(f"  {name}: {change}")
     try:
-        _change(client, found, code, known, wanted)
+        changes |= changed_values(server, known, wanted)
+        if changes:
+            client.update_deployment(found.id, DeploymentUpdate(**changes))
+        change_schedules(client, found, known.get("schedules") or [], wanted.get("schedules") or [])
     except (ValidationError, PrefectHTTPStatusError) as error:
         raise ServerError(
             f"expected prefect.yaml to define a valid deployment {found.name}, received:"
@@ -101,24 +109,6 @@ def _update(
         ) from error
     for line in differences(client.read_deployment(found.id), wanted):
         click.echo(f"  {line}")
-
-
-def _change(
-    client: SyncPrefectClient,
-    found: DeploymentResponse,
-    code: dict[str, Any],
-    known: Mapping[str, Any],
-    wanted: Mapping[str, Any],
-) -> None:
-    server = found.model_dump(mode="json")
-    changes = {name: value for name, value in code.items() if server[name] != value}
-    for name, value in changes.items():
-        change = "updated" if name == FORM else f"{server[name]} -> {value}"
-        click.echo(f"  {name}: {change}")
-    changes |= changed_values(server, known, wanted)
-    if changes:
-        client.update_deployment(found.id, DeploymentUpdate(**changes))
-    change_schedules(client, found, known.get("schedules") or [], wanted.get("schedules") or [])
 
 
 def _code_values(

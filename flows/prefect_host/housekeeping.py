@@ -23,7 +23,7 @@ from storage.errors import DatabaseError
 from storage.models.store import open_store, store_names
 from storage.provenance import read_provenance
 from storage.records import Status, Swap, SwapKind
-from storage.recovery import close_dead_runs
+from storage.recovery import ENDED, close_dead_runs
 from storage.settings import Settings
 from storage.tables.database import open_database
 from storage.tables.runs import Runs
@@ -35,7 +35,6 @@ log = logging.getLogger("digits")
 
 # While another program holds the database, the worker is still watched; the next call tries again.
 WAIT_S = 5
-ENDED = "its process ended without a word: it was killed, or the machine went off"
 LIMIT_REACHED = "Deployment concurrency limit reached."
 """How Prefect cancels a run that is due while another one is going."""
 
