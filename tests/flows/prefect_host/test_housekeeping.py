@@ -113,7 +113,8 @@ def test_a_run_that_is_killed_while_it_trains_goes_on_after_its_last_epoch_if_it
     wait_for(lambda: [*home.glob("checkpoints/*/*.npz")], "a checkpoint, after ten seconds")
     part_of(up.process, "prefect.engine").kill()
     wait_for(lambda: statuses(home) == ["lost"], "its row is lost")
-    wait_for(lambda: states(environment)[-1][1] == "CRASHED", "the killed run is Crashed")
+    # The worker sees the end some seconds later; a new attempt would be taken for this one.
+    up.wait_for("prefect.flow_runs.worker - Check whether the flow run exceeded")
 
     with closing(sqlite3.connect(home / "metrics.db")) as rows:
         ((flow_run,),) = rows.execute("SELECT flow_run_id FROM runs").fetchall()
