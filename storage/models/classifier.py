@@ -18,6 +18,8 @@ from storage.quiet import drop_stderr_lines
 MODEL = "model.tflite"
 GOLDEN = "golden.npz"
 GOLDEN_TOLERANCE = 1e-4
+# Images; a convolutional network needs 0.1 MB for each of them.
+AT_ONCE = 500
 
 log = logging.getLogger("digits")
 NOTE = re.compile(rb"INFO: Created TensorFlow Lite XNNPACK delegate")
@@ -76,17 +78,22 @@ class Classifier:
         Raises:
             DamagedModelError: If LiteRT cannot run it on them.
         """
+        parts = [images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE)]
         try:
-            self._model.resize_tensor_input(self._input["index"], images.shape)
-            self._model.allocate_tensors()
-            self._model.set_tensor(self._input["index"], images)
-            self._model.invoke()
-            answers: NDArray[np.float32] = self._model.get_tensor(self._output["index"])
+            answers = [self._answers(part) for part in parts]
         except (RuntimeError, ValueError) as error:
             raise DamagedModelError(
                 f"version {self.version.name}: expected a model that answers, received:"
                 f" {str(error).partition(chr(10))[0]}"
             ) from error
+        return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+    def _answers(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self._model.resize_tensor_input(self._input["index"], images.shape)
+        self._model.allocate_tensors()
+        self._model.set_tensor(self._input["index"], images)
+        self._model.invoke()
+        answers: NDArray[np.float32] = self._model.get_tensor(self._output["index"])
         return answers
 
     def unsure(self, image: NDArray[np.uint8], digit: int, probability: float) -> bool:
