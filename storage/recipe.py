@@ -106,7 +106,7 @@ ARCHITECTURES: dict[str, ArchitectureDefaults] = {
 """One for each network; a user's own has the defaults of ``ArchitectureDefaults``."""
 
 DEEP_FROM_MINUTES = 8
-"""With at least so much time for its training, ``convnet`` becomes ``convnet-deep``."""
+"""The minutes for its training from which ``convnet`` becomes ``convnet-deep``."""
 
 
 def _own(parameter: str, table: Mapping[str, DatasetDefaults | ArchitectureDefaults]) -> str:
@@ -160,8 +160,8 @@ MaxMinutes = Annotated[
     Interval(ge=0, le=10_000),
     Help(
         "Minutes for the training, instead of epochs: a few steps are timed, and the number of"
-        f" epochs follows. From {DEEP_FROM_MINUTES} minutes, convnet becomes convnet-deep. 0: no"
-        " such limit."
+        f" epochs follows. From {DEEP_FROM_MINUTES} minutes, convnet becomes convnet-deep. 0 means"
+        " no limit."
     ),
 ]
 Seed = Annotated[
@@ -194,8 +194,8 @@ Margin = Annotated[
 Robust = Annotated[
     bool,
     Help(
-        "Require that no transformation of the test images (moved, turned, thin and so on) is more"
-        " than 1 point below the champion's."
+        "Require at most 1 point less than the champion on each transformation of the test images"
+        " (moved, turned, thin and so on) of which it has 97% right."
     ),
 ]
 MaxDrift = Annotated[
@@ -260,6 +260,11 @@ class Recipe:
                 f"margin: expected 0 with the champion rule {self.champion_rule},"
                 f" received {self.margin}; only non-inferior has a margin"
             )
+        if self.max_minutes >= 60 * self.max_hours:
+            raise InvalidParameterError(
+                f"max_minutes: expected less than max_hours ({self.max_hours:g} h), received"
+                f" {self.max_minutes:g}; raise max_hours"
+            )
 
     def columns(self) -> dict[str, Any]:
         """The columns of ``runs`` that it fills, and what the manifest says about it."""
@@ -272,6 +277,7 @@ COLUMNS = {"dataset": "source", "name": "dataset"}
 
 # When a run is repeated with another value on the left, its values on the right do not apply.
 DEPENDENT = {
+    "architecture": {"epochs", "batch_size", "learning_rate"},
     "dataset": {"name", "min_accuracy", "min_recall"},
     "champion_rule": {"margin"},
     "max_minutes": {"epochs"},

@@ -12,7 +12,7 @@ from flows.lookup import find_run, open_runs
 from flows.output.formats import print_json
 from flows.output.options import recipe_options
 from storage.errors import DigitsError
-from storage.recipe import parameters_of
+from storage.recipe import CHAMPIONS, parameters_of
 from storage.records import Status
 from storage.settings import read_settings
 
@@ -51,6 +51,9 @@ def retrain(context: click.Context, /, like: str | None, as_json: bool, **parame
     check_dataset(recipe.dataset)
     if ":" in recipe.architecture:
         import_function(recipe.architecture)
+    # What is left open here is the architecture's; the flow would take the champion's.
+    open_ones = set(CHAMPIONS) - ({"epochs"} if recipe.max_minutes else set())
+    parameters |= {name: getattr(recipe, name) for name in open_ones}
     runs = open_runs()
     runs.check_writable()
 

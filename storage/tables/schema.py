@@ -174,8 +174,8 @@ class Run(Base):
         "how far `non-inferior` lets the run fall behind the best champion so far", IMAGES
     )
     robust: Mapped[bool | None] = _column(
-        "whether no transformation of the test images was to be more than 1 point below the"
-        " champion's"
+        "whether the gate's rule `robustness` applied: at most 1 point less than the champion on"
+        " each transformation of which it has 97% right"
     )
     max_drift: Mapped[float | None] = _column("largest drift accepted by the data check", "0 to 1")
     accept_change: Mapped[bool | None] = _column(
@@ -201,11 +201,12 @@ class Run(Base):
         "passes over the training images, as requested or as `max_minutes` allowed"
     )
     max_minutes: Mapped[float | None] = _column(
-        "the time for the training that the number of epochs was to follow from; 0 for none", "min"
+        "the minutes given for the training, from which `epochs` was computed; 0 if not given",
+        "min",
     )
     precision: Mapped[str | None] = _column(
-        "what most products were computed in while the network was trained: `bfloat16` or"
-        " `float32`; weights and served model are `float32` in any case",
+        "what most layers were computed in while the network was trained, such as `bfloat16`; the"
+        " served convnet is `float32` in any case",
         category=True,
     )
     batch_size: Mapped[int] = _column("per optimizer step", IMAGES)
@@ -406,8 +407,13 @@ class EpochRow(Base):
 
     run_id: Mapped[str] = _column("the run", "", ForeignKey("runs.run_id"), primary_key=True)
     epoch: Mapped[int] = _column("starts at 1", primary_key=True)
-    loss: Mapped[float] = _column("mean over the training images", NATS)
-    accuracy: Mapped[float] = _column("training images classified correctly", SHARE)
+    loss: Mapped[float] = _column(
+        "mean over the training images; of a convnet, over what the augmentation made of them", NATS
+    )
+    accuracy: Mapped[float] = _column(
+        "training images classified correctly, without those that became pictures of no digit",
+        SHARE,
+    )
     validation_loss: Mapped[float | None] = _column(
         "mean over the validation images after the epoch; empty if the network trains on all", NATS
     )

@@ -73,7 +73,10 @@ def resolve_night(settings: Settings, **given: Any) -> Recipe:
     if recipe.max_minutes:
         decided.add("epochs")
     left_open = [name for name in CHAMPIONS if name in manifest and name not in decided]
-    return resolve(**given | {name: manifest[name] for name in left_open})
+    night = resolve(**given | {name: manifest[name] for name in left_open})
+    if night.architecture != manifest.get("architecture"):  # it has time for the deeper network
+        return resolve(**given | {"architecture": night.architecture})
+    return night
 
 
 def locate(dataset: str) -> tuple[str, str]:

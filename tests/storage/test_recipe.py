@@ -129,13 +129,13 @@ def test_both_bounds_are_allowed_and_values_outside_them_are_not(
     assert parameter.bounds
     low, high = parameter.bounds
     step = 1 if parameter.kind is int else 1e-9
-    usual = {"champion_rule": "non-inferior"}
+    usual = {"champion_rule": "non-inferior", "max_hours": 168.0}
     for value in (low, high):
-        made = new_recipe(**usual, **{parameter.name: parameter.kind(value)})
+        made = new_recipe(**usual | {parameter.name: parameter.kind(value)})
         assert getattr(made, parameter.name) == value
     for value in (low - step, high + step, math.nan, None, "1"):
         with pytest.raises(InvalidParameterError, match=f"^{parameter.name}: expected "):
-            new_recipe(**usual, **{parameter.name: value})
+            new_recipe(**usual | {parameter.name: value})
 
 
 @pytest.mark.parametrize("parameter", NUMBERS, ids=lambda parameter: parameter.name)
@@ -161,6 +161,7 @@ def test_prefects_form_refuses_a_number_out_of_bounds(parameter: Parameter) -> N
         ({"confident": "yes"}, "confident: expected true or false, received 'yes'"),
         ({"corrections": 1}, "corrections: expected true or false, received 1"),
         ({"dataset": 5}, "dataset: expected text, received 5"),
+        ({"max_minutes": 60.0, "max_hours": 1.0}, r"max_minutes: expected less than .*\(1 h\)"),
         ({"margin": 1}, "margin: expected 0 with the champion rule not-worse, received 1"),
         ({"margin": 1, "champion_rule": "better"}, "only non-inferior has a margin"),
     ],
@@ -180,7 +181,7 @@ def test_a_recipe_rejects_wrong_types_unknown_choices_and_a_margin_without_its_r
 def test_a_recipe_is_made_of_allowed_values_only(
     new_recipe: Callable[..., Recipe], parameter: Parameter, value: Any
 ) -> None:
-    values = {"champion_rule": "non-inferior", parameter.name: value}
+    values = {"champion_rule": "non-inferior", "max_hours": 168.0, parameter.name: value}
     if parameter.allows(value):
         assert getattr(new_recipe(**values), parameter.name) == value
     else:

@@ -11,7 +11,7 @@ from tasks.gate import gate
 from tasks.scoring.values import Counts, Measurements, NotScored, Pairs, Score
 
 EVALUATION = Evaluation(0.1, tuple(tuple(9 * (a == b) for b in range(10)) for a in range(10)))
-REQUIRED = "no transformation of the test images more than 1 point below the champion"
+REQUIRED = "at most 1 point below the champion where it has 97% right"
 
 
 def scored(loss: float = 0.1, **correct: int) -> Score:
@@ -40,27 +40,35 @@ def ruled(new_recipe: Callable[..., Recipe]) -> Callable[..., list[Rule]]:
 
 
 def test_the_rule_is_off_unless_the_recipe_asks_for_it(ruled) -> None:
-    better, worse = scored(moved=1900), scored(moved=100)
+    better, worse = scored(moved=1940), scored(moved=100)
     assert ruled(worse, better, robust=False) == []
     (asked,) = ruled(worse, better)
     assert not asked.passed
 
 
-@pytest.mark.parametrize(("moved", "passed"), [(1880, True), (1879, False), (1990, True)])
+@pytest.mark.parametrize(("moved", "passed"), [(1920, True), (1919, False), (1990, True)])
 def test_a_point_is_allowed_and_one_image_more_is_not(ruled, moved: int, passed: bool) -> None:
-    (rule,) = ruled(scored(moved=moved, thin=1700), scored(moved=1900, thin=1700))
+    (rule,) = ruled(scored(moved=moved, thin=1700), scored(moved=1940, thin=1700))
     assert (rule.required, rule.passed) == (REQUIRED, passed)
 
 
 def test_it_says_which_transformations_fall_by_how_much_and_no_others(ruled) -> None:
-    champion = scored(moved=1900, thin=1800, noise=1950, faint=1900)
-    (rule,) = ruled(scored(moved=1990, thin=1779, noise=1000, faint=1881), champion)
+    champion = scored(moved=1950, thin=1950, noise=1960, faint=1950)
+    (rule,) = ruled(scored(moved=1990, thin=1929, noise=1000, faint=1930), champion)
     assert rule.measured == (
-        "thin falls by 1.05 points (1,779 of 2,000 correct vs. 1,800);"
-        " noise falls by 47.50 points (1,000 of 2,000 correct vs. 1,950)"
+        "thin falls by 1.05 points (1,929 of 2,000 correct vs. 1,950);"
+        " noise falls by 48.00 points (1,000 of 2,000 correct vs. 1,960)"
     )
     (equal,) = ruled(champion, champion)
-    assert equal == Rule("robustness", REQUIRED, "none is", passed=True)
+    assert equal == Rule("robustness", REQUIRED, "no transformation fell by more", passed=True)
+
+
+@pytest.mark.parametrize(("champions", "passed"), [(1940, False), (1939, True)])
+def test_what_the_champion_cannot_do_either_does_not_count(
+    ruled, champions: int, passed: bool
+) -> None:
+    (rule,) = ruled(scored(moved=600, thin=1950), scored(moved=champions, thin=1950))
+    assert rule.passed is passed
 
 
 def test_it_passes_without_a_champion(ruled) -> None:

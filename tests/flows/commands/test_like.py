@@ -58,7 +58,7 @@ def test_a_run_without_weights_can_be_repeated_and_every_option_reaches_the_row(
     row = json.loads(done.stdout)
     assert f"No weights to compare: {row['run_id']} or {first} stored none." in done.stderr
     given = {"architecture": "mlp", "epochs": 2, "confident": True, "max_drift": 0.6}
-    taken = {"dataset": "mine", "source": "mnist-5k", "batch_size": 200, "learning_rate": 0.002}
+    taken = {"dataset": "mine", "source": "mnist-5k", "batch_size": 128, "learning_rate": 0.001}
     taken |= {"seed": 3, "min_accuracy": 0.1, "min_recall": 0.01}
     taken |= {"champion_rule": "non-inferior", "margin": 4}
     assert {name: row[name] for name in given | taken} == given | taken

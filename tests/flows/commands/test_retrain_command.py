@@ -77,7 +77,7 @@ def test_a_first_retraining_shows_each_epoch_the_decision_and_what_to_type_next(
         (f"mlp on mnist-5k 0.{correct:03}0 {run_id}", "Promoted")
     ]
     states = prefect.execute("SELECT state_name FROM task_run").fetchall()
-    assert states == [("Completed",)] * 15, "the server has heard of every task's end"
+    assert states == [("Completed",)] * 16, "the server has heard of every task's end"
     logged = [message for (message,) in prefect.execute("SELECT message FROM log")]
     assert any(message.startswith("epoch 2/2  loss") for message in logged)
     prefect.close()
@@ -93,6 +93,15 @@ def test_a_rejected_run_exits_with_3_and_prints_its_row_alone_as_json(digits, ho
     assert row["min_accuracy"] == 0.9999
     assert [rule["name"] for rule in row["rules"] if not rule["passed"]] == ["accuracy"]
     assert not (home / "models/mnist-5k/champion.json").exists()
+
+
+@pytest.mark.slow
+def test_the_command_has_its_own_defaults_whatever_the_champion_was_trained_with(digits, home):
+    assert digits("retrain", *RECIPE, "--batch-size", "50").returncode == 0
+    done = digits("retrain", "--dataset", "mnist-5k", "--json")
+
+    row = json.loads(done.stdout)
+    assert (row["epochs"], row["batch_size"], row["learning_rate"]) == (10, 128, 0.001)
 
 
 @pytest.mark.slow

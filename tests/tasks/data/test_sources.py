@@ -95,7 +95,8 @@ def values_of(parameter: Parameter) -> st.SearchStrategy[Any]:
 
 
 DRAWN = {parameter.name: values_of(parameter) for parameter in parameters()}
-RECIPES = st.builds(Recipe, **{**DRAWN, "champion_rule": st.just("non-inferior")})
+ALLOWED = {"champion_rule": st.just("non-inferior"), "max_minutes": st.just(0)}
+RECIPES = st.builds(Recipe, **{**DRAWN, **ALLOWED})
 
 
 @hypothesis.settings(max_examples=25)
@@ -103,10 +104,8 @@ RECIPES = st.builds(Recipe, **{**DRAWN, "champion_rule": st.just("non-inferior")
 def test_the_same_recipe_can_be_built_from_a_row(engine_of_all: Engine, drawn: Recipe) -> None:
     runs = Runs(engine_of_all, lease_s=60.0)
     run = runs.get(runs.open(drawn, versions={}, host="here"))
-    # What a person accepted for one run is not accepted for its repetition, and the time that it
-    # had has become a number of epochs.
-    repeated = resolve(**parameters_of(run.as_dict()))
-    assert repeated == replace(drawn, accept_change=False, max_minutes=0)
+    # What a person accepted for one run is not accepted for its repetition.
+    assert resolve(**parameters_of(run.as_dict())) == replace(drawn, accept_change=False)
 
 
 def test_a_row_of_an_older_release_gives_its_values_and_defaults_for_the_rest(
@@ -189,6 +188,18 @@ def test_a_time_for_the_training_stands_in_for_epochs_and_may_pay_for_the_deeper
     assert resolve_night(settings, dataset="mnist-5k", max_minutes=5).epochs == 10
     with pytest.raises(InvalidParameterError, match=r"^epochs: expected none beside max_minutes"):
         resolve(max_minutes=5, epochs=3)
+
+
+def test_a_night_with_time_for_the_deeper_network_trains_it_with_its_own_learning_rate(
+    settings: Settings, tiny_model: Callable[[Path], None]
+) -> None:
+    made = resolve(dataset="mnist-5k", architecture="convnet", batch_size=64)
+    store = open_store(settings, made.name)
+    digest = store.stage("run-1", tiny_model, made.columns())
+    store.promote("run-1", digest, None, actor="test", reason="asked")
+    assert learning(resolve_night(settings, dataset="mnist-5k")) == ("convnet", 13, 64, 0.004)
+    deep = resolve_night(settings, dataset="mnist-5k", max_minutes=45)
+    assert learning(deep) == ("convnet-deep", 38, 128, 0.003)
 
 
 def test_a_champion_that_cannot_be_read_leaves_the_defaults(
