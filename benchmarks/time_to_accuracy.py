@@ -1,6 +1,6 @@
 """Time to accuracy: part of ``make bench``, or ``python -m benchmarks.time_to_accuracy``.
 
-Trains our ``convnet`` and published convolutional networks for MNIST, each as published but for
+Trains our ``convnet`` and published convolutional networks for MNIST, each as published, except for
 what its script says, in processes of their own. After each epoch, outside the clock, the 10,000
 test images are classified. Prints the seconds and processor seconds until 99.0 % and 99.5 % of
 them are right, writes every epoch as CSV, and exits with 1 if a goal is not met. A training ends
@@ -217,7 +217,7 @@ def _print_goals(epochs: list[Epoch]) -> bool:
             f"{OURS} / the best of the others, {what} until 99.5 %{shares[-1]:9.3f}"
             f"   at most {SHARE:.3f}: {'met' if shares[-1] <= SHARE else 'not met'}"
         )
-    return max(shares, default=0) <= SHARE
+    return max(shares, default=inf) <= SHARE
 
 
 if __name__ == "__main__":

@@ -66,10 +66,10 @@ def retrain(
         corrected = run.note(add_corrections(loaded, held.rows, recipe))
         data = corrected.dataset
         training, test = preprocess(data)
-        model = build(recipe)
         held_out = hold_out(training, data.corrections, recipe)
         recipe = run.note(budget(recipe, training, held_out)).recipe
-        checkpoint = Checkpoint(settings.home, recipe, training, flow_run.id)
+        model = build(recipe)
+        checkpoint = Checkpoint(settings.home, recipe, training, run.provenance)
         trained = run.note(train(model, training, recipe, held_out, checkpoint))
         model = run.note(calibrate(trained.model, training, held_out)).model
         evaluation = evaluate(model, test)

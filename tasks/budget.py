@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage.recipe import Recipe
+from storage.recipe import Recipe, parameters
 from tasks.preprocess import Examples
 from tasks.training.keras_import import wait_for_keras
 
-MOST_EPOCHS = 1000
-TIMED_STEPS, TIMED_ROUNDS = 10, 5
+# Five rounds of ten steps, of few images even in large batches.
+TIMED_STEPS, MOST_TIMED, TIMED_ROUNDS = 10, 2000, 5
 # What an epoch takes besides its steps: validation, a checkpoint.
 OTHER_SHARE = 0.05
 
@@ -38,7 +38,7 @@ class Budget:
 
 @task(cache_policy=NO_CACHE)
 def budget(recipe: Recipe, examples: Examples, held_out: NDArray[np.bool_] | None = None) -> Budget:
-    """Time some steps, and fill in the epochs; nothing to do for a recipe without a time.
+    """Time some steps, and fill in the epochs. A recipe without max_minutes stays as it is.
 
     The row keeps the number, so that the run can be repeated.
 
@@ -50,12 +50,13 @@ def budget(recipe: Recipe, examples: Examples, held_out: NDArray[np.bool_] | Non
     if not recipe.max_minutes:
         return Budget(recipe)
     total = len(examples) if held_out is None else int((~held_out).sum())
-    few = examples[: TIMED_STEPS * recipe.batch_size]
+    few = examples[: min(TIMED_STEPS * recipe.batch_size, MOST_TIMED)]
     first_s, *rounds_s = _seconds(recipe, few)
     epoch_s = median(rounds_s) * total / len(few) * (1 + OTHER_SHARE)
     left_s = recipe.max_minutes * 60 - (first_s - median(rounds_s))
-    epochs = min(MOST_EPOCHS, max(1, int(left_s / epoch_s)))
-    log.info("an epoch takes %.2g s: %d in %g minutes", epoch_s, epochs, recipe.max_minutes)
+    _, most = next(p.bounds for p in parameters() if p.name == "epochs" and p.bounds)
+    epochs = int(min(most, max(1, left_s / epoch_s)))
+    log.info("%d epochs, as one takes %.2g s", epochs, epoch_s)
     return Budget(replace(recipe, epochs=epochs))
 
 
@@ -69,7 +70,7 @@ def _seconds(recipe: Recipe, examples: Examples) -> list[float]:
     ends = [time.perf_counter()]
     fit(
         architecture.make(recipe), examples, epochs=1 + TIMED_ROUNDS, batch_size=recipe.batch_size,
-        seed=recipe.seed, augment=architecture.augmentation and architecture.augmentation(0),
+        seed=recipe.seed, augment=architecture.augment(0),
         on_epoch_end=lambda *_: ends.append(time.perf_counter()),
     )  # fmt: skip
     return [after - before for before, after in pairwise(ends)]

@@ -107,14 +107,12 @@ def train(
     architecture = architecture_of(recipe)
     training = examples if held_out is None else examples[~held_out]
     validation = None if held_out is None else examples[held_out]
-    if architecture.schedule is not None:
-        steps = recipe.epochs * math.ceil(len(training) / recipe.batch_size)
-        model.optimizer.learning_rate = architecture.schedule(recipe.learning_rate, steps)
+    architecture.set_schedule(model, recipe, len(training))
     watch = _Watch(model, recipe, validation, checkpoint)
     fit(
         model, training, epochs=recipe.epochs, batch_size=recipe.batch_size, seed=recipe.seed,
         on_epoch_end=watch.after_epoch, on_progress=watch.within_epoch,
-        augment=architecture.augmentation and architecture.augmentation(recipe.seed),
+        augment=architecture.augment(recipe.seed),
         epochs_done=len(watch.epochs),
     )  # fmt: skip
     curve = LearningCurve(tuple(watch.epochs))

@@ -1,4 +1,4 @@
-"""Checkpoint: the state of an unfinished training, so that a repetition of the run goes on from it.
+"""Checkpoint: the state of an unfinished training, from which a retried run goes on.
 
 It lies in the run's home, not in the model store: it is of use on this machine alone.
 """
@@ -21,14 +21,16 @@ from zipfile import BadZipFile
 import numpy as np
 
 from storage.models.files import make_folder, replace
+from storage.provenance import Provenance
 from storage.recipe import CHAMPIONS, Recipe
 from tasks.data.dataset import digest
 from tasks.preprocess import Examples
+from tasks.training.custom import import_function
 
 if TYPE_CHECKING:
     import keras
 
-# Then an interrupted training that was not repeated is forgotten.
+# Older checkpoints are deleted.
 KEPT_S = 7 * 24 * 3600
 # Between two checkpoints: a short training needs none.
 EVERY_S = 10
@@ -40,25 +42,25 @@ log = logging.getLogger("digits")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the state of one training is kept; the same recipe and data have the same place.
+    """Where the state of one training is kept: the same place for the same recipe, data and code.
 
     Args:
         home: The folder of what runs leave; checkpoints are in ``checkpoints`` below it.
         recipe: What is trained.
         examples: What it is trained on.
-        flow_run_id: The flow run that trains it.
+        provenance: The code, the libraries and the flow run that train it.
     """
 
     home: Path
     recipe: Recipe
     examples: Examples
-    flow_run_id: str | None
+    provenance: Provenance
 
     def save(self, model: keras.Model, epochs: Sequence[dict[str, Any]]) -> None:
         """Write the state after some epochs; a failure is a warning, and the training goes on."""
         about = {
             "recipe": {name: getattr(self.recipe, name) for name in LEARNING},
-            "flow_run_id": self.flow_run_id,
+            "flow_run_id": self.provenance.flow_run_id,
             "epochs": epochs,
         }
         file = io.BytesIO()
@@ -74,14 +76,15 @@ class Checkpoint:
         """Give the model the state that was saved, if there is one that fits.
 
         Returns:
-            The epochs that the model has behind it; none without such a state.
+            The epochs already trained; empty if no checkpoint fits.
         """
-        if not any(_files(self.home)) or (found := _read(self._own / FILE)) is None:
+        if not any(self.home.glob("checkpoints/*")) or not (found := _read(self._own / FILE)):
             return []
         about, arrays = found
         variables = _variables(model)
-        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
-            log.warning("the checkpoint is of another release: the training begins anew")
+        kinds = [(tuple(variable.shape), str(variable.dtype)) for variable in variables]
+        if [(array.shape, str(array.dtype)) for array in arrays] != kinds:
+            log.warning("the checkpoint is of another network: the training begins anew")
             return []
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
@@ -90,24 +93,32 @@ class Checkpoint:
         return epochs
 
     def remove(self) -> None:
-        """Remove the state once it is of no use any more."""
-        with suppress(OSError):
-            shutil.rmtree(self._own)
+        """Remove the state when it is no longer needed, and others of the same flow run."""
+        shutil.rmtree(self._own, ignore_errors=True)
+        for path, _ in _of_flow_run(self.home, self.provenance.flow_run_id):
+            shutil.rmtree(path.parent, ignore_errors=True)
 
     @cached_property
     def _own(self) -> Path:
-        learning = json.dumps([self.recipe.name, *(getattr(self.recipe, n) for n in LEARNING)])
-        data = digest(self.examples.pixels, self.examples.labels, np.array(learning))
-        return self.home / "checkpoints" / data[:32]
+        code = self.provenance.code_commit, self.provenance.code_dirty, self.provenance.versions
+        learning = [getattr(self.recipe, name) for name in ("name", *LEARNING)]
+        texts = json.dumps([learning, code]), _source_of(self.recipe.architecture)
+        key = digest(self.examples.pixels, self.examples.labels, *map(np.array, texts))
+        return self.home / "checkpoints" / key[:32]
 
 
 def interrupted(home: Path, flow_run_id: str | None) -> dict[str, Any]:
     """The parameters of a training that this very flow run has begun; none if it has not."""
-    for path in _files(home):
+    for _, about in _of_flow_run(home, flow_run_id):
+        return {**about["recipe"], "max_minutes": 0}
+    return {}
+
+
+def _of_flow_run(home: Path, flow_run_id: str | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in home.glob(f"checkpoints/*/{FILE}"):
         found = _read(path)
         if found and flow_run_id and found[0]["flow_run_id"] == flow_run_id:
-            return {**found[0]["recipe"], "max_minutes": 0}
-    return {}
+            yield path, found[0]
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Any]] | None:
@@ -129,11 +140,16 @@ def _variables(model: keras.Model) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _files(home: Path) -> Iterator[Path]:
-    return home.glob(f"checkpoints/*/{FILE}")
+def _source_of(architecture: str) -> str:
+    """The source of a user's network; the others are part of our code."""
+    if ":" not in architecture:
+        return ""
+    function = import_function(architecture)
+    return Path(function.__code__.co_filename).read_text(encoding="utf-8")
 
 
 def _forget_old(home: Path) -> None:
-    for path in _files(home):
-        if path.stat().st_mtime < time.time() - KEPT_S:
-            shutil.rmtree(path.parent, ignore_errors=True)
+    for folder in home.glob("checkpoints/*"):
+        with suppress(OSError):  # another run may do the same
+            if folder.stat().st_mtime < time.time() - KEPT_S:
+                shutil.rmtree(folder)

@@ -71,7 +71,11 @@ def fit(
     Raises:
         ValueError: If the model's own training step does not return its loss.
     """
+    if epochs_done >= epochs:
+        return
     train = _fit_in_graph if supports_graph(model) else _fit_with_keras
+    if augment is not None and train is _fit_with_keras:
+        raise ValueError("augment: expected a model that the graph loop supports; leave it out")
     course = _Course(epochs, batch_size, seed, augment, epochs_done)
     train(model, examples, course, on_epoch_end, on_progress)
 
@@ -210,15 +214,10 @@ def _fit_with_keras(
         on_epoch_end(float(logs["loss"]), float(accuracy))
 
     def batches() -> Iterator[tuple[Any, Any]]:
-        number = course.epochs_done * steps
         for order in course.orders(len(examples)):
             for start in range(0, len(examples), course.batch_size):
                 batch = examples[order[start : start + course.batch_size]]
-                if course.augment is None:
-                    yield batch.inputs, batch.targets
-                else:
-                    yield course.augment(batch.inputs, batch.targets, tf.constant(number, tf.int64))
-                number += 1
+                yield batch.inputs, batch.targets
 
     model.fit(
         batches(),

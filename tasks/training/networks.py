@@ -1,9 +1,10 @@
 """The networks: one declaration per architecture, of how it is made, trained and served.
 
-A new one needs its name and defaults in ``storage.recipe``, and here its case. Without them the
-type check fails.
+A new one needs its name and defaults in ``storage.recipe``, and here its case: mypy reports a name
+without one.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ class Architecture:
         make: Makes the network that is trained, compiled, with fresh weights.
         make_served: Makes the network that takes the trained weights over, in float32, with layers
             of Keras' own; None if it is the same.
-        schedule: Makes the learning rate from its peak and the number of steps; None: it stays.
+        schedule: Makes the learning rate from its peak and the number of steps; None for a constant
+            rate.
         augmentation: Makes the augmentation from the seed; None for none.
         holds_out: Whether the validation part of the training images is not trained on.
     """
@@ -39,6 +41,16 @@ class Architecture:
     schedule: Callable[[float, int], CosineDecay] | None = None
     augmentation: Callable[[int], Augment] | None = None
     holds_out: bool = False
+
+    def set_schedule(self, model: Model, recipe: Recipe, examples: int) -> None:
+        """Let the learning rate change over so many examples in each of the recipe's epochs."""
+        if self.schedule is not None:
+            steps = recipe.epochs * math.ceil(examples / recipe.batch_size)
+            model.optimizer.learning_rate = self.schedule(recipe.learning_rate, steps)
+
+    def augment(self, seed: int) -> Augment | None:
+        """The augmentation; None for none."""
+        return self.augmentation and self.augmentation(seed)
 
     def served(self, trained: Model, recipe: Recipe) -> Model:
         """The trained network as it is stored and served."""

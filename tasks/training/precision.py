@@ -1,5 +1,6 @@
 """The numbers that a network is trained with."""
 
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,6 @@ def training_precision() -> str:
 
 
 def precision_of(model: keras.Model) -> str:
-    """What most of a model's products are computed in, such as ``bfloat16``."""
-    dtypes = [layer.compute_dtype for layer in model.layers if layer.weights]
-    return "bfloat16" if "bfloat16" in dtypes else "float32"
+    """What most of a model's layers are computed in, such as ``bfloat16``."""
+    dtypes = Counter(str(layer.compute_dtype) for layer in model.layers if layer.weights)
+    return dtypes.most_common(1)[0][0] if dtypes else "float32"

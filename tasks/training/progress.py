@@ -96,13 +96,14 @@ class Progress:
         return f"epoch {number:>{len(str(self._epochs))}}/{self._epochs}"
 
     def _move(self, epochs_done: float, line: str) -> None:
-        self._move_at = self._clock()
         if self._bar is None:
             return
         try:
             update_progress_artifact(self._bar, 100 * epochs_done / self._epochs, description=line)
         except Exception as error:  # noqa: BLE001 - training goes on without its bar
-            log.warning("the progress bar could not be updated: %s", error)
+            log.warning("the progress bar could not be updated, and stays as it is: %s", error)
+            self._bar = None  # each try may wait long for a server that is gone
+        self._move_at = self._clock()
 
 
 def _create_bar(epochs: int) -> UUID | None:

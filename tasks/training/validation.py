@@ -19,6 +19,7 @@ from storage.recipe import Recipe
 from storage.records import Evaluation
 from tasks.preprocess import Examples
 from tasks.scoring.statistics import loss_and_confusion
+from tasks.training.keras_import import wait_for_keras
 
 if TYPE_CHECKING:
     import keras
@@ -71,6 +72,7 @@ def hold_out(examples: Examples, corrections: int, recipe: Recipe) -> NDArray[np
         bool, shape (n,). None if the network trains on all examples: its architecture says so, or
         the part would have fewer than ten images of a digit.
     """
+    wait_for_keras()
     from tasks.training.networks import architecture_of
 
     if not architecture_of(recipe).holds_out:
@@ -80,7 +82,7 @@ def hold_out(examples: Examples, corrections: int, recipe: Recipe) -> NDArray[np
     if counts.min() < LEAST_OF_A_DIGIT:
         log.info(
             "no validation, all %s images are trained on: expected %d or more of each digit in that"
-            " part, found %d of %d",
+            " part, found %d of digit %d",
             f"{len(examples):,}", LEAST_OF_A_DIGIT, counts.min(), counts.argmin(),
         )  # fmt: skip
         return None

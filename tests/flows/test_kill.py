@@ -28,8 +28,6 @@ from tasks.load import load
 KILLS = 100
 # These are left alone: they show how long a run takes now, and are promoted.
 WHOLE_RUN_EVERY = 8
-# Every so many kills a run is left alone: it shows how long a run takes now, and is promoted.
-KILLS_PER_WHOLE_RUN = 8
 # Keras is imported once, and each run is a fork of this process: a real process with a real
 # flow run, without the ten seconds that 200 imports would cost each.
 # Each run names itself in the log once its row is written; all have the same seed, so that

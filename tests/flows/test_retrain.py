@@ -146,7 +146,8 @@ def test_a_convnet_is_judged_on_the_validation_part(home):
     with closing(sqlite3.connect(home / "metrics.db")) as sql:
         curve = sql.execute("SELECT validation_loss, validation_accuracy FROM epochs").fetchall()
     assert len(curve) == 2
-    assert curve[1][1] == pytest.approx(row["validation_accuracy"])
+    # After the epoch it was scored in bfloat16, where the processor has it.
+    assert curve[1][1] == pytest.approx(row["validation_accuracy"], abs=0.01)
     report = (home / "reports" / f"{row['run_id']}.md").read_text()
     assert "343 of the training images, which were not trained on" in report
 
@@ -348,9 +349,9 @@ def test_the_flow_refuses_what_is_out_of_bounds_before_it_runs(home, parameters)
 
 def test_the_flow_file_is_short_and_shows_the_steps_in_their_order():
     text = (PROJECT / "flows/retrain.py").read_text()
-    steps = ["journal", "load", "validate", "hold", "add_corrections", "preprocess", "build",
-             "hold_out", "budget", "train", "calibrate", "evaluate", "stage", "compare", "gate",
-             "promote", "report", "announce"]  # fmt: skip
+    steps = ["journal", "load", "validate", "hold", "add_corrections", "preprocess",
+             "hold_out", "budget", "build", "train", "calibrate", "evaluate", "stage",
+             "compare", "gate", "promote", "report", "announce"]  # fmt: skip
 
     assert len(text.splitlines()) <= 92
     body = text[text.index("with journal(") :]

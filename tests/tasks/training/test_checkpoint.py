@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from storage.provenance import Provenance
 from storage.recipe import Recipe
 from tasks.build import build
 from tasks.data.dataset import Dataset
@@ -17,8 +18,10 @@ from tasks.train import train
 from tasks.training import checkpoint as checkpoints
 from tasks.training.checkpoint import Checkpoint, interrupted
 from tasks.training.fit import fit
+from tasks.training.networks import architecture_of
 
 FLOW_RUN = "0b6a1f0e-0000-4000-8000-000000000001"
+PROVENANCE = Provenance("c0ffee", False, {"keras": "3"}, "here", {}, FLOW_RUN)
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +31,23 @@ def examples(few: Dataset) -> Examples:
 
 @pytest.fixture
 def recipe(new_recipe: Callable[..., Recipe]) -> Recipe:
-    """With dropout, whose random state has to go on too."""
-    return new_recipe(architecture="cnn", epochs=4, batch_size=50)
+    return new_recipe(epochs=4, batch_size=50)
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, recipe: Recipe, examples: Examples) -> Checkpoint:
-    return Checkpoint(tmp_path, recipe, examples, FLOW_RUN)
+    return Checkpoint(tmp_path, recipe, examples, PROVENANCE)
 
 
 class PowerCutError(Exception):
-    """Whatever ends a training in its middle."""
+    """Stands for a kill during the training."""
 
 
 def interrupt(checkpoint: Checkpoint, after: int) -> None:
     """Train until some epochs are behind it and written."""
-    model, epochs = build.fn(checkpoint.recipe), []
+    recipe, examples = checkpoint.recipe, checkpoint.examples
+    model, epochs, architecture = build.fn(recipe), [], architecture_of(recipe)
+    architecture.set_schedule(model, recipe, len(examples))
 
     def on_epoch_end(loss: float, accuracy: float) -> None:
         epochs.append({"loss": loss, "accuracy": accuracy, "duration_s": 1.0})
@@ -53,15 +57,25 @@ def interrupt(checkpoint: Checkpoint, after: int) -> None:
 
     with pytest.raises(PowerCutError):
         fit(
-            model, checkpoint.examples, epochs=checkpoint.recipe.epochs, batch_size=50, seed=7,
-            on_epoch_end=on_epoch_end,
+            model, examples, epochs=recipe.epochs, batch_size=50, seed=7,
+            on_epoch_end=on_epoch_end, augment=architecture.augment(7),
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("after", [1, 3, 4])
+@pytest.mark.parametrize(
+    ("architecture", "after"),
+    [
+        ("mlp", 1),
+        ("mlp", 4),
+        ("cnn", 3),  # dropout's random state goes on too
+        pytest.param("convnet", 2, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_training_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(
-    recipe: Recipe, examples: Examples, checkpoint: Checkpoint, after: int
+    recipe: Recipe, examples: Examples, checkpoint: Checkpoint, architecture: str, after: int
 ) -> None:
+    recipe = replace(recipe, architecture=architecture)
+    checkpoint = replace(checkpoint, recipe=recipe)
     whole = train.fn(build.fn(recipe), examples, recipe)
     interrupt(checkpoint, after)
     resumed = train.fn(build.fn(recipe), examples, recipe, checkpoint=checkpoint)
@@ -70,16 +84,23 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_weights_of_an_undistu
     assert losses[0] == losses[1]
 
 
-def test_only_the_same_recipe_and_data_go_on(recipe: Recipe, checkpoint: Checkpoint) -> None:
+def test_only_the_same_recipe_data_and_code_go_on(recipe: Recipe, checkpoint: Checkpoint) -> None:
     interrupt(checkpoint, 2)
     fewer = replace(checkpoint, examples=checkpoint.examples[:100])
     others = [
         replace(recipe, seed=8), replace(recipe, epochs=5), replace(recipe, learning_rate=0.002),
         replace(recipe, batch_size=10), replace(recipe, name="other"),
     ]  # fmt: skip
-    for other in (fewer, *(replace(checkpoint, recipe=other) for other in others)):
+    codes = [
+        replace(PROVENANCE, code_commit="f00d"), replace(PROVENANCE, code_dirty=True),
+        replace(PROVENANCE, versions={"keras": "4"}),
+    ]  # fmt: skip
+    changed = [replace(checkpoint, recipe=other) for other in others]
+    changed += [replace(checkpoint, provenance=other) for other in codes]
+    for other in (fewer, *changed):
         assert other.restore(build.fn(other.recipe)) == []
-    same_again = replace(checkpoint, flow_run_id=None, recipe=replace(recipe, min_accuracy=0.1))
+    repeated = replace(PROVENANCE, flow_run_id=None)
+    same_again = replace(checkpoint, provenance=repeated, recipe=replace(recipe, min_accuracy=0.1))
     assert len(same_again.restore(build.fn(recipe))) == 2
 
 
@@ -87,7 +108,7 @@ def test_a_retried_flow_run_finds_what_it_has_begun(checkpoint: Checkpoint) -> N
     assert interrupted(checkpoint.home, FLOW_RUN) == {}
     interrupt(checkpoint, 2)
     assert interrupted(checkpoint.home, FLOW_RUN) == {
-        "architecture": "cnn", "epochs": 4, "batch_size": 50, "learning_rate": 0.001, "seed": 7,
+        "architecture": "mlp", "epochs": 4, "batch_size": 50, "learning_rate": 0.001, "seed": 7,
         "max_minutes": 0,
     }  # fmt: skip
     assert interrupted(checkpoint.home, None) == {}
@@ -131,7 +152,7 @@ def test_a_checkpoint_that_was_not_used_for_a_week_is_removed(
     interrupt(checkpoint, 1)
     (path,) = checkpoint.home.glob("checkpoints/*/training.npz")
     for days, left in ((6.9, 2), (7.1, 1)):
-        os.utime(path, (then := time.time() - days * 24 * 3600, then))
+        os.utime(path.parent, (then := time.time() - days * 24 * 3600, then))
         other = replace(checkpoint, recipe=replace(recipe, seed=9))
         other.save(build.fn(recipe), [])
         assert len(list((checkpoint.home / "checkpoints").iterdir())) == left

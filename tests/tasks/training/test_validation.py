@@ -82,7 +82,7 @@ def test_of_too_few_images_all_are_trained_on(
     assert hold_out(few, 0, new_recipe(architecture="convnet")) is None
     assert caplog.messages == [
         "no validation, all 600 images are trained on: expected 10 or more of each digit in that"
-        " part, found 3 of 2"
+        " part, found 3 of digit 2"
     ]
 
 
