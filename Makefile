@@ -32,7 +32,7 @@ lint: $(VENV)/installed-dev ## ruff, ruff format, mypy, import-linter, generated
 	$(BIN)/lint-imports
 	$(BIN)/cog --check --diff -P -I docs $(GENERATED)
 
-bench: $(VENV)/installed-dev ## training beside its peers, hours; DATA=FOLDER with MNIST's files
+bench: $(VENV)/installed-dev ## compare training with other libraries (hours); DATA=FOLDER with MNIST's files
 	@$(BIN)/python -m benchmarks.training $(if $(DATA),--data "$(DATA)"); met=$$?; \
 		$(BIN)/python -m benchmarks.time_to_accuracy $(if $(DATA),--data "$(DATA)") && exit $$met
 

@@ -86,7 +86,7 @@ def robustness(ours: Mapping[str, Counts], champions: Mapping[str, Counts] | Non
     axes.set_xlim(lowest, 1 + 0.04 * (1 - lowest))
     axes.set_axisbelow(True)
     axes.grid(axis="y", linewidth=0.5, alpha=0.4)
-    axes.set_title("transformed test images that are right", loc="left", fontsize=10, color=INK)
+    axes.set_title("accuracy on transformed test images", loc="left", fontsize=10, color=INK)
     _plain(axes)
     return _data_uri(figure)
 
