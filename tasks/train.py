@@ -154,6 +154,8 @@ class _Watch:
     def _check(self, number: int, loss: float) -> None:
         finite = all(np.isfinite(weight).all() for weight in self._model.get_weights())
         if not (math.isfinite(loss) and finite):
+            if self._checkpoint:
+                self._checkpoint.remove()  # going on from it would end here again
             raise TrainingDivergedError(
                 f"expected finite loss and weights after epoch {number}, received loss"
                 f" {loss:g}{'' if finite else ' and weights that are not finite'}; look for NaN in"

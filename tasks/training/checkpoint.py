@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -25,7 +26,6 @@ from storage.provenance import Provenance
 from storage.recipe import CHAMPIONS, Recipe
 from tasks.data.dataset import digest
 from tasks.preprocess import Examples
-from tasks.training.custom import import_function
 
 if TYPE_CHECKING:
     import keras
@@ -142,10 +142,9 @@ def _variables(model: keras.Model) -> list[Any]:
 
 def _source_of(architecture: str) -> str:
     """The source of a user's network; the others are part of our code."""
-    if ":" not in architecture:
-        return ""
-    function = import_function(architecture)
-    return Path(function.__code__.co_filename).read_text(encoding="utf-8")
+    module, colon, _ = architecture.partition(":")
+    file = import_module(module).__file__ if colon else None
+    return Path(file).read_text(encoding="utf-8") if file else ""
 
 
 def _forget_old(home: Path) -> None:

@@ -1,13 +1,15 @@
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from storage.errors import TrainingDivergedError
 from storage.provenance import Provenance
 from storage.recipe import Recipe
 from tasks.build import build
@@ -37,6 +39,27 @@ def recipe(new_recipe: Callable[..., Recipe]) -> Recipe:
 @pytest.fixture
 def checkpoint(tmp_path: Path, recipe: Recipe, examples: Examples) -> Checkpoint:
     return Checkpoint(tmp_path, recipe, examples, PROVENANCE)
+
+
+MODULE = """
+import keras
+
+def network(recipe):
+    layers = [keras.layers.Dense(8, "relu"), keras.layers.Dense(10, "softmax")]
+    model = keras.Sequential([keras.Input((784,)), *layers])
+    model.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+    return model
+"""
+
+
+@pytest.fixture
+def mynets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A network of the user's in the working directory."""
+    (tmp_path / "mynets.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    yield
+    sys.modules.pop("mynets", None)
 
 
 class PowerCutError(Exception):
@@ -156,6 +179,31 @@ def test_a_checkpoint_that_was_not_used_for_a_week_is_removed(
         other = replace(checkpoint, recipe=replace(recipe, seed=9))
         other.save(build.fn(recipe), [])
         assert len(list((checkpoint.home / "checkpoints").iterdir())) == left
+
+
+def test_a_training_that_diverged_is_not_gone_on_with(
+    recipe: Recipe, checkpoint: Checkpoint
+) -> None:
+    interrupt(checkpoint, 2)
+    model = build.fn(recipe)
+    pixels = checkpoint.examples.pixels.astype(np.float32)
+    pixels[77, 400] = np.nan
+    with pytest.raises(TrainingDivergedError):
+        train.fn(model, replace(checkpoint.examples, pixels=pixels), recipe, None, checkpoint)
+    assert not list((checkpoint.home / "checkpoints").iterdir())
+
+
+@pytest.mark.usefixtures("mynets")
+def test_a_changed_network_of_the_users_begins_anew(
+    recipe: Recipe, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    checkpoint = replace(checkpoint, recipe=replace(recipe, architecture="mynets:network"))
+    interrupt(checkpoint, 2)
+    same = replace(checkpoint)
+    assert len(same.restore(build.fn(same.recipe))) == 2
+    (tmp_path / "mynets.py").write_text(MODULE.replace("relu", "tanh"))
+    changed = replace(checkpoint)
+    assert changed.restore(build.fn(changed.recipe)) == []
 
 
 def test_a_short_training_writes_no_checkpoint_and_a_long_one_does(
