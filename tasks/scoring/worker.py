@@ -54,81 +54,100 @@ REQUEST = TypeAdapter(dict[str, StoredModel])
 ANSWER = TypeAdapter(Answer)
 
 
-def score_models(
-    models: dict[str, StoredModel],
-    images: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    field_images: NDArray[np.uint8],
-    field_labels: NDArray[np.uint8],
-    field_actors: NDArray[np.str_],
-    training_images: NDArray[np.uint8],
-    training_labels: NDArray[np.uint8],
-    not_digits: NDArray[np.uint8],
-) -> Answer:
+@dataclass(frozen=True)
+class Asked:
+    """The images that the models answer: uint8, shape (n, 28, 28), and their labels, shape (n,).
+
+    Args:
+        images: The test set.
+        labels: Its digits.
+        field_images: The field set, which may be empty.
+        field_labels: Its digits.
+        field_actors: Text, shape (n,): who sent each of its images.
+        training_images: Only the champion is asked about them.
+        training_labels: Their digits.
+        not_digits: Images that are not a digit; there may be none.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    field_images: NDArray[np.uint8]
+    field_labels: NDArray[np.uint8]
+    field_actors: NDArray[np.str_]
+    training_images: NDArray[np.uint8]
+    training_labels: NDArray[np.uint8]
+    not_digits: NDArray[np.uint8]
+
+
+def score_models(models: dict[str, StoredModel], asked: Asked) -> Answer:
     """Score each model, named CHALLENGER, CHAMPION or BEST, on the same images.
 
-    Images are uint8, shape (n, 28, 28), labels integers, shape (n,), 0 to 9. ``field_actors`` is
-    text, shape (n,): who sent each image of the field set, which may be empty. Only the champion is
-    asked about the training images. ``not_digits`` are images that are not a digit; there may be
-    none. All but BEST also answer some of the images transformed.
+    All but BEST also answer some of the test images transformed.
     """
-    chosen = evenly(len(images))
-    transformed = transform(images[chosen])
+    chosen = evenly(len(asked.images))
+    transformed = transform(asked.images[chosen])
     scores: dict[str, Score | NotScored] = {}
     right, right_in_field = {}, {}
     for name, model in models.items():
         try:
-            # How far the challenger's golden batch is off is for the gate to judge.
-            classifier = (
-                Classifier(read_version(model.folder, model.digest))
-                if name == CHALLENGER
-                else load_classifier(model.folder, model.digest)
-            )
-            probabilities = classifier.probabilities(images)
-            in_field = _right(classifier, field_images, field_labels)
-            reference = (
-                _reference(classifier, training_images, training_labels)
-                if name == CHAMPION
-                else (None, None)
-            )
+            classifier = _loaded(name, model)
+            probabilities = classifier.probabilities(asked.images)
+            right_in_field[name] = _right(classifier, asked.field_images, asked.field_labels)
             scores[name] = Score(
-                loss_and_confusion(probabilities, labels),
+                loss_and_confusion(probabilities, asked.labels),
                 classifier.golden_difference(),
-                surest_mistakes(probabilities, labels, MISTAKES),
-                Counts(int(in_field.sum()), len(in_field)) if len(in_field) else None,
-                calibration_error(probabilities, labels),
-                *reference,
-                int((classifier.unsure_scores(not_digits) <= 1).sum()) if len(not_digits) else None,
-                _robustness(classifier, transformed, labels[chosen]) if name != BEST else None,
+                surest_mistakes(probabilities, asked.labels, MISTAKES),
+                _counts(right_in_field[name]),
+                calibration_error(probabilities, asked.labels),
+                *(_reference(classifier, asked) if name == CHAMPION else (None, None)),
+                _sure(classifier, asked.not_digits),
+                None
+                if name == BEST
+                else _robustness(classifier, transformed, asked.labels[chosen]),
             )
-            right[name] = probabilities.argmax(axis=1) == labels
-            right_in_field[name] = in_field
+            right[name] = probabilities.argmax(axis=1) == asked.labels
         except DamagedModelError as error:
             scores[name] = NotScored(str(error))
     if not {CHALLENGER, CHAMPION} <= right.keys():
         return Answer(scores)
     ours, champions = right_in_field[CHALLENGER], right_in_field[CHAMPION]
-    parts = {f"digit {digit}": field_labels == digit for digit in np.unique(field_labels)}
-    parts |= {f"by {actor}": field_actors == actor for actor in np.unique(field_actors)}
+    labels, actors = asked.field_labels, asked.field_actors
+    parts = {f"digit {digit}": labels == digit for digit in np.unique(labels)}
+    parts |= {f"by {actor}": actors == actor for actor in np.unique(actors)}
     return Answer(
         scores,
         _pairs(right[CHALLENGER], right[CHAMPION]),
-        {part: _pairs(ours[chosen], champions[chosen]) for part, chosen in parts.items()},
+        {part: _pairs(ours[rows], champions[rows]) for part, rows in parts.items()},
     )
+
+
+def _loaded(name: str, model: StoredModel) -> Classifier:
+    """The model; how far the challenger's golden batch is off is for the gate to judge."""
+    if name == CHALLENGER:
+        return Classifier(read_version(model.folder, model.digest))
+    return load_classifier(model.folder, model.digest)
+
+
+def _counts(right: NDArray[np.bool_]) -> Counts | None:
+    return Counts(int(right.sum()), len(right)) if len(right) else None
+
+
+def _sure(classifier: Classifier, not_digits: NDArray[np.uint8]) -> int | None:
+    """How many images that are not a digit it answers surely; None without one."""
+    return int((classifier.unsure_scores(not_digits) <= 1).sum()) if len(not_digits) else None
 
 
 def _pairs(ours: NDArray[np.bool_], champions: NDArray[np.bool_]) -> Pairs:
     return Pairs(int((ours & ~champions).sum()), int((champions & ~ours).sum()))
 
 
-def _reference(
-    champion: Classifier, images: NDArray[np.uint8], labels: NDArray[np.uint8]
-) -> tuple[Record | None, Confusion | None]:
+def _reference(champion: Classifier, asked: Asked) -> tuple[Record | None, Confusion | None]:
     """Its record, and what it answers to training images; None where there is neither."""
     record = Record.of(champion.version.manifest)
-    if not len(images):
+    if not len(asked.training_images):
         return record, None
-    return record, loss_and_confusion(champion.probabilities(images), labels).confusion
+    probabilities = champion.probabilities(asked.training_images)
+    return record, loss_and_confusion(probabilities, asked.training_labels).confusion
 
 
 def _robustness(
@@ -177,5 +196,5 @@ def _right(
 
 if __name__ == "__main__":
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as test_set:
-        answer = score_models(REQUEST.validate_json(sys.argv[1]), **test_set)
+        answer = score_models(REQUEST.validate_json(sys.argv[1]), Asked(**test_set))
     sys.stdout.buffer.write(to_json(answer, inf_nan_mode="constants"))

@@ -11,7 +11,7 @@ from storage.recipe import Recipe
 from storage.records import Evaluation, Pointer, Rule
 from tasks.gate import gate
 from tasks.scoring.values import Counts, Measurements, NotScored, Pairs, Score
-from tasks.scoring.worker import StoredModel, score_models
+from tasks.scoring.worker import Asked, StoredModel, score_models
 
 SEEN = Pointer(4, "20261101-020000-abcdef", "ab" * 32)
 EVALUATION = Evaluation(
@@ -140,10 +140,10 @@ def test_the_scoring_process_counts_the_answers_of_the_stored_bytes(
     model = StoredModel(tmp_path / "run", digest)
     actors = np.array(["anna", "bob"] * 30)[:55]
     models = {"challenger": model, "champion": model}
-    found = score_models(
-        models, images, labels, images[:55], labels[:55], actors, images[:10], labels[:10],
-        not_digits=images[:0],
-    )  # fmt: skip
+    asked = Asked(
+        images, labels, images[:55], labels[:55], actors, images[:10], labels[:10], images[:0]
+    )
+    found = score_models(models, asked)
 
     right = int((answers[:55] == labels[:55]).sum())
     assert found.scores["challenger"].field == Counts(right, 55)

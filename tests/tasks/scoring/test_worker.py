@@ -14,7 +14,7 @@ from storage.settings import PROJECT
 from tasks.data.dataset import Dataset
 from tasks.scoring.transformations import transform
 from tasks.scoring.values import Counts, NotScored, Score
-from tasks.scoring.worker import ANSWER, REQUEST, Answer, StoredModel, score_models
+from tasks.scoring.worker import ANSWER, REQUEST, Answer, Asked, StoredModel, score_models
 
 FORBIDDEN = {"tensorflow", "keras", "prefect", "sqlalchemy"}
 
@@ -74,7 +74,7 @@ def test_each_model_has_its_own_score_or_its_own_error(
 ) -> None:
     runs = {"challenger": challenge("good"), "champion": challenge("rough")}
     models = {name: model_of(run) for name, run in runs.items()}
-    whole = score_models(models, **arrays(mnist_5k))
+    whole = score_models(models, Asked(**arrays(mnist_5k)))
     right = {
         name: stored[network].answers == mnist_5k.test_labels
         for name, network in (("challenger", "good"), ("champion", "rough"))
@@ -84,7 +84,7 @@ def test_each_model_has_its_own_score_or_its_own_error(
     )
     for name, model in models.items():
         wrong = {**models, name: StoredModel(model.folder, "00" * 32)}
-        partly = score_models(wrong, **arrays(mnist_5k))
+        partly = score_models(wrong, Asked(**arrays(mnist_5k)))
         assert "expected the SHA-256 000000000000..." in partly.scores[name].reason
         (other,) = models.keys() - {name}
         assert partly.scores[other] == whole.scores[other]
@@ -96,7 +96,9 @@ def test_challenger_and_champion_are_asked_about_transformed_images_and_the_best
 ) -> None:
     runs = {"challenger": challenge("good"), "champion": challenge("poor")}
     runs["best"] = runs["challenger"]
-    found = score_models({n: model_of(run) for n, run in runs.items()}, **arrays(mnist_5k)).scores
+    found = score_models(
+        {n: model_of(run) for n, run in runs.items()}, Asked(**arrays(mnist_5k))
+    ).scores
     assert found["best"].robustness is None
     for name in ("challenger", "champion"):
         classifier = load_classifier(runs[name].folder, runs[name].candidate.digest)
@@ -126,7 +128,7 @@ def test_an_answer_to_a_transformed_image_that_is_not_finite_leaves_no_counts(
         np.savez(folder / "golden.npz", images=images, probabilities=model.predict(images))
 
     model = StoredModel(run.folder, run.store.stage(run.id, write, {}))
-    (score,) = score_models({"challenger": model}, **arrays(mnist_5k)).scores.values()
+    (score,) = score_models({"challenger": model}, Asked(**arrays(mnist_5k))).scores.values()
     assert math.isfinite(score.evaluation.loss)
     assert score.robustness is None
 
@@ -145,7 +147,7 @@ def test_a_golden_batch_that_is_off_is_a_number_of_the_challengers_and_an_error_
         np.savez(folder / "golden.npz", **golden)
 
     model = StoredModel(run.folder, run.store.stage(run.id, write, {}))
-    found = score_models({"challenger": model, "champion": model}, **arrays(mnist_5k)).scores
+    found = score_models({"challenger": model, "champion": model}, Asked(**arrays(mnist_5k))).scores
     difference = found["challenger"].golden_difference
     assert difference == pytest.approx(damage, abs=1e-5, nan_ok=True)
     assert "expected its golden batch within 0.0001" in found["champion"].reason
@@ -170,7 +172,7 @@ def test_a_champion_that_cannot_answer_has_its_own_error(
 
     digest = run.store.stage(run.id, write, {})
     models = {"challenger": model_of(sound), "champion": StoredModel(run.folder, digest)}
-    found = score_models(models, **arrays(mnist_5k)).scores
+    found = score_models(models, Asked(**arrays(mnist_5k))).scores
     assert "expected a model that answers" in found["champion"].reason
     assert found["challenger"].evaluation.confusion == stored["good"].evaluation.confusion
 
