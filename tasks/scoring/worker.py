@@ -20,7 +20,6 @@ from storage.models.classifier import Classifier, load_classifier
 from storage.models.versions import read_version
 from tasks.scoring.reference import Confusion, Record
 from tasks.scoring.statistics import calibration_error, loss_and_confusion
-from tasks.scoring.transformations import evenly, transform
 from tasks.scoring.values import Counts, Mistake, NotScored, Pairs, Score
 
 CHALLENGER, CHAMPION, BEST = "challenger", "champion", "best"
@@ -84,6 +83,9 @@ def score_models(models: dict[str, StoredModel], asked: Asked) -> Answer:
 
     All but BEST also answer some of the test images transformed.
     """
+    # OpenCV: the run, which imports this module too, does not need it.
+    from tasks.scoring.transformations import evenly, transform
+
     chosen = evenly(len(asked.images))
     transformed = transform(asked.images[chosen])
     scores: dict[str, Score | NotScored] = {}

@@ -86,7 +86,7 @@ def test_run_report_leaderboard_and_deployment_show_the_rows_accuracy(
             if name == "report":
                 drawn = "images => images.map(image => image.naturalWidth)"
                 widths = page.locator("img[alt]").evaluate_all(drawn)
-                assert len([width for width in widths if width > 200]) == 3, widths
+                assert len([width for width in widths if width > 200]) == 4, widths
                 for width in (1920, 1280):
                     page.set_viewport_size({"width": width, "height": 1600})
                     page.screenshot(path=screenshots(tmp_path) / f"report-{width}.png")
