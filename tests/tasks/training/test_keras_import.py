@@ -33,3 +33,13 @@ def test_keras_is_imported_in_the_background_and_its_notes_are_kept_off_the_term
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert done.stderr.splitlines() == ["during the import", "after the import"]
+
+
+@pytest.mark.slow
+def test_a_run_does_not_import_opencv_while_keras_is_imported() -> None:
+    """OpenCV's import changes ``sys.path`` for a moment, under whatever another thread imports."""
+    program = "import sys, flows.retrain; print('cv2' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "False\n"
