@@ -57,12 +57,12 @@ class Trained:
     Args:
         model: In float32, with layers of Keras' own.
         curve: Its epochs.
-        precision: What its convolutions were computed in while it was trained.
+        compute_dtype: What its convolutions were computed in while it was trained.
     """
 
     model: keras.Model
     curve: LearningCurve
-    precision: str
+    compute_dtype: str
 
     def columns(self) -> dict[str, object]:
         """Columns of ``runs``: the last epoch, and the seconds of all."""
@@ -71,7 +71,7 @@ class Trained:
             "train_loss": last.loss,
             "train_accuracy": last.accuracy,
             "fit_s": sum(epoch.duration_s for epoch in self.curve.epochs),
-            "precision": self.precision,
+            "compute_dtype": self.compute_dtype,
         }
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXIT_CODES = {str(Status.PROMOTED): 0, str(Status.REJECTED): 3}
 DECIDE_WEIGHTS = (
     "data_digest", "architecture", "epochs", "batch_size", "learning_rate", "seed",
-    "precision", "code_commit", "code_dirty", "versions", "host", "corrections_digest",
+    "compute_dtype", "code_commit", "code_dirty", "versions", "host", "corrections_digest",
     "corrections_share",
 )  # fmt: skip
 

@@ -204,7 +204,7 @@ class Run(Base):
         "the minutes given for the training, from which `epochs` was computed; 0 if not given",
         "min",
     )
-    precision: Mapped[str | None] = _column(
+    compute_dtype: Mapped[str | None] = _column(
         "what most layers were computed in while the network was trained, such as `bfloat16`; the"
         " served convnet is `float32` in any case",
         category=True,

@@ -302,3 +302,11 @@ def test_a_page_of_history_takes_the_same_work_however_long_the_history_is(
             plan = [step[3] for step in sql.execute(f"EXPLAIN QUERY PLAN {query}")]
             tables = [step for step in plan if step.startswith(("SCAN runs", "SCAN epochs"))]
             assert all("INDEX" in step for step in tables), (query, plan)
+
+
+def test_a_column_name_has_one_type_in_all_tables_and_views() -> None:
+    kinds: dict[str, set[str]] = {}
+    for table in (*Base.metadata.tables.values(), *VIEWS.tables.values()):
+        for column in table.columns:
+            kinds.setdefault(column.name, set()).add(str(column.type))
+    assert {name: found for name, found in kinds.items() if len(found) > 1} == {}

@@ -10,7 +10,7 @@ revision = "0013"
 down_revision = "0012"
 
 # Empty in the rows of earlier runs.
-NEW_COLUMNS = ("max_minutes FLOAT CHECK (max_minutes >= 0)", "precision VARCHAR")
+NEW_COLUMNS = ("max_minutes FLOAT CHECK (max_minutes >= 0)", "compute_dtype VARCHAR")
 
 
 def upgrade() -> None:
