@@ -13,7 +13,7 @@ from tasks.load import load
 from tasks.preprocess import preprocess
 from tasks.training.augment import Augment, make_augmentation
 from tasks.training.fit import fit
-from tasks.training.networks import make_network
+from tasks.training.networks import architecture_of
 
 BATCHES, ROUNDS = 100, 3
 
@@ -26,8 +26,9 @@ def step_ms(augment: Augment | None) -> list[float]:
     """Processor milliseconds of a step in each round, the first of which compiled."""
     times = [os.times()]
     fit(
-        make_network(recipe), examples, epochs=ROUNDS + 1, batch_size=recipe.batch_size, seed=0,
-        on_epoch_end=lambda *_: times.append(os.times()), augment=augment,
+        architecture_of(recipe).make(recipe), examples, epochs=ROUNDS + 1,
+        batch_size=recipe.batch_size, seed=0, augment=augment,
+        on_epoch_end=lambda *_: times.append(os.times()),
     )  # fmt: skip
     seconds = [time.user + time.system for time in times]
     return [(b - a) / BATCHES * 1000 for a, b in pairwise(seconds)][1:]

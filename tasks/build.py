@@ -28,6 +28,6 @@ def build(recipe: Recipe) -> keras.Model:
         KerasError: See ``wait_for_keras``.
     """
     wait_for_keras()
-    from tasks.training.networks import make_network
+    from tasks.training.networks import architecture_of
 
-    return make_network(recipe)
+    return architecture_of(recipe).make(recipe)

@@ -79,15 +79,6 @@ def architecture_of(recipe: Recipe) -> Architecture:
             assert_never(name)
 
 
-def make_network(recipe: Recipe) -> Model:
-    """Make the network that the recipe names, compiled, with fresh weights.
-
-    Raises:
-        InvalidParameterError: See ``make_custom_network``.
-    """
-    return architecture_of(recipe).make(recipe)
-
-
 def mlp(recipe: Recipe) -> Model:
     """Dense 512 relu, Dense 10 softmax, with rmsprop."""
     seeds = layer_seeds(recipe.seed)
