@@ -5,7 +5,6 @@ compared with another. Prints a line for each, and the mean and the worst.
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.prefect_server import prefect_server
-from benchmarks.training import parser_with_data
+from benchmarks.training import parser_with_data, peak_mib, wait_for
 from storage import read_table
 
 
@@ -48,13 +47,12 @@ def _run(data: Path, seed: int, recipe: list[str], environment: dict[str, str]) 
     ]  # fmt: skip
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, env=environment, stdout=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        usage = wait_for(process)
         if process.returncode not in {0, 3}:
             sys.exit(f"expected a decision, received exit code {process.returncode}")
         output.seek(0)
         row: dict[str, Any] = json.loads(output.read())
-    return row | {"cpu_s": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 2**10}
+    return row | {"cpu_s": usage.ru_utime + usage.ru_stime, "peak_mib": peak_mib(usage)}
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 from benchmarks.peers import PEERS, python_of
 from benchmarks.prefect_server import prefect_server
@@ -173,14 +175,8 @@ def _measure(command: list[str], environment: Mapping[str, str]) -> Measurement:
         process = subprocess.Popen(
             command, cwd=PROJECT, env=environment, stdout=output, stderr=errors
         )
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        usage = wait_for(process)
         wall_s = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         errors.seek(0)
         if process.returncode != 0:
@@ -193,10 +189,26 @@ def _measure(command: list[str], environment: Mapping[str, str]) -> Measurement:
     return Measurement(
         wall_s=wall_s,
         fit_s=result["fit_s"],
-        # KiB; on macOS, bytes.
-        peak_mib=usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10),
+        peak_mib=peak_mib(usage),
         accuracy=result.get("accuracy", result.get("test_accuracy")),
     )
+
+
+def wait_for(process: subprocess.Popen[Any]) -> resource.struct_rusage:
+    """Wait for a process, set its exit code, and return what it used; an interrupt ends it."""
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage
+
+
+def peak_mib(usage: resource.struct_rusage) -> float:
+    """The resident memory of a process at most: KiB in ``usage``, on macOS bytes."""
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _print_table(measured: Measurements, missing: Mapping[str, str]) -> None:
